@@ -1,1 +1,1 @@
-"""Placeholder docstring; the owner writes it."""
+"""The Alembic migrations of a log's database: forward only, run by `latentlog db upgrade`."""

@@ -1,1 +1,1 @@
-"""Placeholder docstring; the owner writes it."""
+"""One file per command group; each imports its layers inside the command, so `--help` is light."""

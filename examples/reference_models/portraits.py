@@ -1,7 +1,8 @@
 """Draw procedural portraits: the training set of the two reference generators.
 
-Every picture follows from one seed and a table of factors, so that no photograph and no real person is involved.
-Shapes are signed distances in a square of side 2 whose y axis points down, painted with an edge one pixel wide.
+Every picture follows from one seed and a table of factors, so that no photograph and no real person
+is involved. Shapes are signed distances in a square of side 2 whose y axis points down, painted
+with an edge about one pixel wide.
 """
 
 from __future__ import annotations
@@ -182,7 +183,9 @@ def hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     offset = torch.tensor([5.0, 3.0, 1.0]).view(1, 3, 1, 1)
     k = (offset + hue.unsqueeze(1) * 6.0) % 6.0
     ramp = torch.minimum(k, 4.0 - k).clamp(0.0, 1.0)
-    return value.clamp(0.0, 1.0).unsqueeze(1) * (1.0 - saturation.clamp(0.0, 1.0).unsqueeze(1) * ramp)
+    return value.clamp(0.0, 1.0).unsqueeze(1) * (
+        1.0 - saturation.clamp(0.0, 1.0).unsqueeze(1) * ramp
+    )
 
 
 def rgb(*values: float) -> Tensor:
@@ -396,7 +399,10 @@ def paint_back_hair(canvas: Canvas, s: Scene) -> None:
     sides = torch.maximum(s.x.abs() - reach, s.y - bottom)
     sides = torch.maximum(sides, -0.25 - s.y)
     crown = disc(
-        s.x, s.y + 0.1, f["head_width"] + 0.5 * f["hair_volume"], f["head_height"] - 0.1 + f["hair_top"]
+        s.x,
+        s.y + 0.1,
+        f["head_width"] + 0.5 * f["hair_volume"],
+        f["head_height"] - 0.1 + f["hair_top"],
     )
     distance = torch.minimum(sides, torch.maximum(crown, s.y - bottom.clamp(min=0.1)))
     colour = hair_shade(s) * 0.78
@@ -544,7 +550,9 @@ def paint_nose(canvas: Canvas, s: Scene) -> None:
     dark, tip = s.skin * rgb(0.62, 0.52, 0.5), f["nose_length"]
     side = torch.where(f["light_x"] > 0, -1.0, 1.0)
     width = f["nose_width"] * (0.35 + 0.55 * (y / tip).clamp(0.0, 1.0))
-    ridge = torch.maximum((lean - side * width * 0.8).abs() - 0.018, (y - tip * 0.55).abs() - tip * 0.4)
+    ridge = torch.maximum(
+        (lean - side * width * 0.8).abs() - 0.018, (y - tip * 0.55).abs() - tip * 0.4
+    )
     canvas.paint(ridge, dark, f["nose_shade"] * 0.7, 0.035)
     canvas.paint(disc(lean, y - tip, f["nose_width"], 0.04), dark, f["nose_shade"] * 0.8, 0.03)
     light = disc(lean, y - tip * 0.75, f["nose_width"] * 0.4, tip * 0.35)
@@ -563,13 +571,21 @@ def paint_mouth(canvas: Canvas, s: Scene) -> None:
     unit = (1.0 - (x / f["mouth_width"]) ** 2).clamp(min=-1.0)
     gap = f["mouth_open"].clamp(min=0.0) * unit
     natural = s.skin * rgb(0.88, 0.58, 0.56)
-    painted = hsv(0.97 * torch.ones_like(f["mouth_red"]), 0.35 + 0.4 * f["mouth_red"], 0.45 + 0.4 * f["mouth_value"])
+    painted = hsv(
+        0.97 * torch.ones_like(f["mouth_red"]),
+        0.35 + 0.4 * f["mouth_red"],
+        0.45 + 0.4 * f["mouth_value"],
+    )
     lip = mix(natural, painted, 0.2 + 0.7 * f["mouth_red"] ** 2)
     upper = torch.maximum(-y - gap - f["mouth_upper"] * unit, y - gap)
     lower = torch.maximum(y - gap - f["mouth_lower"] * unit, -y - gap)
     canvas.paint(upper, lip * 0.86)
     canvas.paint(lower, lip)
-    canvas.paint(y.abs() - gap, mix(rgb(0.3, 0.08, 0.08), rgb(0.97, 0.95, 0.92), (gap * 30.0).clamp(0.0, 1.0)), (gap * 60.0).clamp(0.0, 1.0))
+    canvas.paint(
+        y.abs() - gap,
+        mix(rgb(0.3, 0.08, 0.08), rgb(0.97, 0.95, 0.92), (gap * 30.0).clamp(0.0, 1.0)),
+        (gap * 60.0).clamp(0.0, 1.0),
+    )
     seam = torch.maximum((y - gap).abs() - 0.009, x.abs() - f["mouth_width"] * 1.02)
     canvas.paint(seam, natural * 0.4, 0.75)
 
@@ -581,7 +597,12 @@ def paint_front_hair(canvas: Canvas, s: Scene) -> None:
     fall = torch.where(x < 0, f["hair_fringe_left"], f["hair_fringe_right"])
     line = f["hair_line"] + fall * x**2 + 0.7 * hair_wave(s) + 0.5 * s.f["pose_pitch"]
     line = torch.minimum(line, f["eye_y"] - 0.13 + 1.6 * (x.abs() - 0.12).clamp(min=0.0))
-    cap = disc(s.x, s.y + 0.02, f["head_width"] + 0.6 * f["hair_volume"] + 0.01, f["head_height"] + f["hair_top"])
+    cap = disc(
+        s.x,
+        s.y + 0.02,
+        f["head_width"] + 0.6 * f["hair_volume"] + 0.01,
+        f["head_height"] + f["hair_top"],
+    )
     cap = cap + hair_wave(s)
     temple = (s.x.abs() - f["head_width"] * 0.86) * 2.2
     distance = torch.maximum(cap, torch.minimum(s.y - line, torch.maximum(-temple, s.y - 0.02)))
@@ -602,9 +623,16 @@ def paint_glasses(canvas: Canvas, s: Scene) -> None:
         lens = torch.sqrt(qx**2 + qy**2 + 1e-9) - corner
         canvas.paint(lens, colour, alpha * f["glasses_tint"].clamp(min=0.0))
         canvas.paint(lens.abs() - f["glasses_rim"], colour, alpha)
-        arm = torch.maximum((y + 0.03).abs() - 0.014, f["glasses_size"] + f["eye_spacing"] + 0.02 - side * s.face_x)
+        arm = torch.maximum(
+            (y + 0.03).abs() - 0.014, f["glasses_size"] + f["eye_spacing"] + 0.02 - side * s.face_x
+        )
         canvas.paint(torch.maximum(arm, s.head), colour, alpha)
-    bridge = bar(s.face_x, y + 0.02 - s.face_x**2, f["eye_spacing"] - f["glasses_size"] + 0.02, f["glasses_rim"])
+    bridge = bar(
+        s.face_x,
+        y + 0.02 - s.face_x**2,
+        f["eye_spacing"] - f["glasses_size"] + 0.02,
+        f["glasses_rim"],
+    )
     canvas.paint(bridge, colour, alpha)
 
 
@@ -617,9 +645,14 @@ def paint_hat(canvas: Canvas, s: Scene) -> None:
     fold = 1.0 + 0.5 * f["light_depth"] * (s.x * f["light_x"] * 1.5 - 0.3)
     line = f["hat_line"] + 0.12 * s.x**2
     width = f["head_width"] + 0.5 * f["hair_volume"] + 0.035
-    top = torch.maximum(disc(s.x, s.y + 0.1, width, f["head_height"] - 0.1 + f["hat_height"]), s.y - line)
+    top = torch.maximum(
+        disc(s.x, s.y + 0.1, width, f["head_height"] - 0.1 + f["hat_height"]), s.y - line
+    )
     canvas.paint(top, (colour * fold.unsqueeze(1)).clamp(0.0, 1.0), alpha)
-    band = torch.maximum((s.y - line + f["hat_band"] * 0.5).abs() - f["hat_band"], s.x.abs() - width - f["hat_brim"].clamp(min=0.0))
+    band = torch.maximum(
+        (s.y - line + f["hat_band"] * 0.5).abs() - f["hat_band"],
+        s.x.abs() - width - f["hat_brim"].clamp(min=0.0),
+    )
     canvas.paint(band, (colour * (0.75 * fold).unsqueeze(1)).clamp(0.0, 1.0), alpha)
 
 
@@ -631,11 +664,11 @@ def grade(canvas: Canvas, s: Scene) -> Tensor:
     return lit.clamp(0.0, 1.0) * 2.0 - 1.0
 
 
-def draw(f: Factors, side: int = SIDE, oversample: int = 2) -> Tensor:
+def draw(f: Factors, side: int = SIDE, oversample: int = 1) -> Tensor:
     """Draw one portrait for each set of factors, (B, 3, side, side) float32 in [-1, 1]."""
     fine = side * oversample
     scene = make_scene(f, fine)
-    canvas = Canvas(torch.zeros(len(f["pose_x"]), 3, fine, fine), 1.0 / fine)
+    canvas = Canvas(torch.zeros(len(f["pose_x"]), 3, fine, fine), 1.2 / fine)
     paint_background(canvas, scene)
     paint_back_hair(canvas, scene)
     paint_neck(canvas, scene)
@@ -659,7 +692,7 @@ def to_bytes(images: Tensor) -> Tensor:
     return ((images.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
 
 
-def draw_set(count: int, seed: int, batch: int = 250) -> Tensor:
+def draw_set(count: int, seed: int, batch: int = 25) -> Tensor:
     """Draw `count` portraits from `seed`, (count, 3, SIDE, SIDE) uint8."""
     generator = torch.Generator().manual_seed(seed)
     parts = []
@@ -675,7 +708,9 @@ def save_grid(images: Tensor, path: Path, columns: int, scale: int = 1) -> None:
     tiles = images[: rows * columns].cpu().view(rows, columns, 3, height, width)
     sheet = tiles.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, 3)
     picture = Image.fromarray(np.ascontiguousarray(sheet.numpy()))
-    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(path)
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(
+        path
+    )
 
 
 def main() -> None:

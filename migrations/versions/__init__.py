@@ -1,1 +1,1 @@
-"""Placeholder docstring; the owner writes it."""
+"""One file for each change of the schema, `NNNN_verb_noun.py`, oldest first."""

@@ -1,0 +1,138 @@
+"""Who and what the log knows: registered models, and recorders with their keys.
+
+    add_model(log, ModelEntry(name="faces", …))      add_recorder(log, "local", key.public)
+
+The newest entry of a recorder's name holds; a model's name is registered once. Retiring a recorder
+abandons what it had reserved, in the same batch.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from latentlog.ledger.counters import Span, pending, within
+from latentlog.ledger.entry import (
+    BATCH_LIMIT,
+    Abandoned,
+    Entry,
+    EpochOpen,
+    ModelEntry,
+    RecorderEntry,
+    decode_entry,
+)
+from latentlog.ledger.errors import AlreadyRegistered, NoSuchModel, NoSuchRecorder
+from latentlog.ledger.keys import PublicKey
+from latentlog.ledger.log import AppendResult, Draft, Log, LoggedEntry
+from latentlog.ledger.storage import Reader
+
+_PAGE: Final = 256
+
+
+def models(log: Log) -> Iterator[tuple[int, ModelEntry]]:
+    """Yield every registered model with its index, in the log's order."""
+    for logged in log.entries(kind=ModelEntry.kind):
+        if isinstance(logged.entry, ModelEntry):
+            yield logged.index, logged.entry
+
+
+def find_model(reader: Reader, name: str) -> LoggedEntry:
+    """Return the model of this name; raises `NoSuchModel`."""
+    for logged in of_kind(reader, ModelEntry.kind):
+        if isinstance(logged.entry, ModelEntry) and logged.entry.name == name:
+            return logged
+    raise NoSuchModel(f"no model is called {name!r}", next_step=f"latentlog model add {name} …")
+
+
+def add_model(log: Log, model: ModelEntry) -> AppendResult:
+    """Register a model; raises `AlreadyRegistered` if its name is taken."""
+
+    def build(reader: Reader) -> list[Draft]:
+        try:
+            found = find_model(reader, model.name)
+        except NoSuchModel:
+            return [Draft(model)]
+        raise AlreadyRegistered(
+            f"a model called {model.name!r} is registered already, as entry {found.index}",
+            next_step="register it under another name",
+        )
+
+    return _appended(log, build)
+
+
+def recorders(log: Log) -> dict[str, RecorderEntry]:
+    """Return the newest entry of every recorder, by name."""
+    found: dict[str, RecorderEntry] = {}
+    for logged in log.entries(kind=RecorderEntry.kind):
+        if isinstance(logged.entry, RecorderEntry):
+            found[logged.entry.name] = logged.entry
+    return found
+
+
+def add_recorder(log: Log, name: str, key: PublicKey) -> AppendResult:
+    """Register a recorder's key; a retired name may come back with another key.
+
+    Raises `AlreadyRegistered` while the name is active, or if the key is that of the retired one.
+    """
+
+    def build(reader: Reader) -> list[Draft]:
+        try:
+            known = log.recorder(reader, name)
+        except NoSuchRecorder:
+            known = None
+        if known is not None and (known.state == "active" or known.key == key):
+            raise AlreadyRegistered(
+                f"recorder {name} is {known.state} already, with key {known.key.hex()[:16]}…",
+                next_step="latentlog recorder list",
+            )
+        return [Draft(RecorderEntry(name=name, key=key, state="active"))]
+
+    return _appended(log, build)
+
+
+def retire_recorder(log: Log, name: str) -> AppendResult:
+    """End a recorder's right to append and abandon all it had reserved; raises `NoSuchRecorder`."""
+
+    def retire(reader: Reader) -> list[Draft]:
+        known = log.recorder(reader, name)
+        if known.state != "active":
+            raise NoSuchRecorder(f"recorder {name} is retired already")
+        retired = RecorderEntry(name=name, key=known.key, state="retired")
+        # First in the batch: nothing of this recorder can come after what is abandoned here.
+        return [Draft(retired), *_abandon(reader, name, BATCH_LIMIT - 1)]
+
+    result = _appended(log, retire)
+    while log.append_built(lambda reader: _abandon(reader, name, BATCH_LIMIT)) is not None:
+        pass
+    return result
+
+
+def _abandon(reader: Reader, recorder: str, limit: int) -> list[Draft]:
+    drafts: list[Draft] = []
+    for logged in of_kind(reader, EpochOpen.kind):
+        if isinstance(logged.entry, EpochOpen):
+            epoch = logged.entry.epoch
+            for span in pending(within(reader), epoch, recorder):
+                drafts += [Draft(entry) for entry in abandon(epoch, span, "retired")]
+                if len(drafts) >= limit:
+                    return drafts[:limit]
+    return drafts
+
+
+def abandon(epoch: int, span: Span, reason: str) -> list[Entry]:
+    """Return the entries that abandon `span`."""
+    return [Abandoned(epoch=epoch, first=span.first, count=span.count, reason=reason)]
+
+
+def of_kind(reader: Reader, kind: str) -> Iterator[LoggedEntry]:
+    """Yield the entries of a rare kind within one transaction."""
+    at = 0
+    while rows := reader.rows(at, _PAGE, kinds=(kind,)):
+        for row in rows:
+            yield LoggedEntry(row.index, decode_entry(row.body), row.body)
+        at = rows[-1].index + 1
+
+
+def _appended(log: Log, build: "Callable[[Reader], list[Draft]]") -> AppendResult:
+    result = log.append_built(build)
+    if result is None:
+        raise RuntimeError("nothing was built to append")
+    return result
