@@ -20,7 +20,23 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from latentlog.cli.commands import verify
+from latentlog.cli.commands import (
+    audit,
+    calibrate,
+    demo,
+    doctor,
+    epochs,
+    examine,
+    generate,
+    keys,
+    log,
+    models,
+    record,
+    recorders,
+    report,
+    setup,
+    verify,
+)
 from latentlog.cli.console import printable
 from latentlog.cli.errors import BY_KIND, ExitCode, PackageError, as_package_error, code_of
 from latentlog.cli.options import DbOption, HomeOption, JsonOption, QuietOption, Shared
@@ -60,7 +76,23 @@ def root(
     context.obj = Shared(home, db, json, quiet)
 
 
+# Without a name a group's commands stand at the top.
+app.add_typer(setup.app)
+app.add_typer(models.app, name="model", rich_help_panel="Set up")
+app.add_typer(epochs.app, name="epoch", rich_help_panel="Set up")
+app.add_typer(recorders.app, name="recorder", rich_help_panel="Set up")
+app.add_typer(keys.app, name="keys", rich_help_panel="Set up")
+app.add_typer(setup.db_app, name="db", rich_help_panel="Set up")
+app.add_typer(generate.app)
+app.add_typer(record.app)
+app.add_typer(log.app)
+app.add_typer(audit.app)
+app.add_typer(calibrate.app)
+app.add_typer(examine.app)
 app.add_typer(verify.app)
+app.add_typer(report.app)
+app.add_typer(doctor.app)
+app.add_typer(demo.app)
 
 
 def main(argv: Sequence[str] | None = None, root: typer.Typer = app) -> int:

@@ -12,13 +12,18 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
-Advance = Callable[[int], None]
-"""Say that so many units are done, in total."""
+
+class Advance(Protocol):
+    """Says that `done` units of `total` are done; the label may change on the way."""
+
+    def __call__(self, done: int, total: int | None = None, label: str = "") -> None:
+        """Take the state of the work so far."""
+
 
 PLAIN_EVERY: Final = 10.0
 """Seconds between two plain progress lines where there is no terminal."""
@@ -78,7 +83,7 @@ class Console:
     def progress(self, label: str, total: int | None = None) -> Iterator[Advance]:
         """Show how far a long step is; the yielded function takes the units done so far."""
         if self.quiet:
-            yield lambda _done: None
+            yield _silent
         elif self.stderr.isatty():
             with _bar(label, total) as advance:
                 yield advance
@@ -130,13 +135,17 @@ def _bar(label: str, total: int | None) -> Iterator[Advance]:
     )
     with Progress(*shape, console=RichConsole(stderr=True), transient=True) as bars:
         task = bars.add_task(label, total=total)
-        yield lambda done: bars.update(task, completed=done)
+
+        def advance(done: int, total: int | None = total, label: str = label) -> None:
+            bars.update(task, completed=done, total=total, description=label)
+
+        yield advance
 
 
 def _plain(label: str, total: int | None, stream: TextIO) -> Advance:
     last = time.monotonic()
 
-    def advance(done: int) -> None:
+    def advance(done: int, total: int | None = total, label: str = label) -> None:
         nonlocal last
         if time.monotonic() - last < PLAIN_EVERY:
             return
@@ -145,3 +154,7 @@ def _plain(label: str, total: int | None, stream: TextIO) -> Advance:
         print(f"{label}: {done}{share}", file=stream, flush=True)
 
     return advance
+
+
+def _silent(done: int, total: int | None = None, label: str = "") -> None:
+    """Show nothing."""

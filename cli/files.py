@@ -53,7 +53,7 @@ def require_absent(path: Path) -> None:
         )
 
 
-def write_output(path: Path, content: bytes) -> None:
+def write_output(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a new file, whole or not at all, or stdout for `-`; raises `OutputExists`."""
     if path == STANDARD:
         sys.stdout.flush()
@@ -62,7 +62,7 @@ def write_output(path: Path, content: bytes) -> None:
         return
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with temporary.open("xb") as file:
+        with open(temporary, "xb", opener=lambda p, flags: os.open(p, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -201,12 +201,12 @@ def verify_manifest(bundle: Bundle, payload: bytes) -> None:
             raise ManifestDisagrees(f"the bundle holds {name}, which the manifest does not list")
         if content is None:
             raise ManifestDisagrees(f"the bundle lacks {name}, which the manifest lists")
-        size, digest = listed[name]
-        if len(content) != size or Digest.of(content) != digest:
+        (size, digest), found = listed[name], Digest.of(content)
+        if len(content) != size or found != digest:
             raise ManifestDisagrees(
                 f"{name} was changed after the bundle was signed",
                 expected=f"{size} bytes, SHA-256 {digest.hex()}",
-                got=f"{len(content)} bytes, SHA-256 {Digest.of(content).hex()}",
+                got=f"{len(content)} bytes, SHA-256 {found.hex()}",
             )
 
 

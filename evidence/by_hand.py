@@ -21,8 +21,7 @@ without the program that made it.
   report.pdf              the finding, for people
   statement.dsse.json     the finding with every measurement, signed by the examiner
   manifest.dsse.json      the digest of every other file here, signed by the examiner
-  ledger/                 the log's signed checkpoint, the entries the finding cites, their
-                          proofs of inclusion and the paths to the seals that cover them
+  ledger/                 the log's signed checkpoint, the cited entries and their proofs
   openings/               what opens the commitments of a cited generation, where shown
   exhibits/, figures/     the examined file, unchanged, and the pictures in the report
 
@@ -110,6 +109,14 @@ def format_readme(examiner: PublicKey, log: NoteVerifier) -> bytes:
         verify=VERIFY,
         manifest_type=MANIFEST_TYPE,
     ).encode()
+
+
+def statement_commands(examiner: PublicKey, log: NoteVerifier) -> list[str]:
+    """Return the commands of parts 1 and 2: what checks the statement's signature."""
+    text = format_readme(examiner, log).decode()
+    part = text[text.index("\n1. ") : text.index("\n3. ")]
+    lines = [line[4:] for line in part.splitlines() if line.startswith("    ")]
+    return [line for line in lines if "log.pem" not in line]
 
 
 def _subject_public_key(key: PublicKey) -> str:

@@ -124,7 +124,7 @@ def _range(j: Judged) -> RangeResult:
     residual, limit = j.model.residual, j.point.reach if j.point else None
     return RangeResult(
         **_run(j.model.range_channel),
-        power=range_has_power(j.model, j.calibration),
+        power=range_has_power(j.model, j.point),
         residual=residual,
         limit=limit,
         reachable=None if residual is None or limit is None else residual <= limit,

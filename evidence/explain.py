@@ -38,7 +38,7 @@ def explanation(
         if row.scores.state != "generated":
             parts.append(wording.UNRECORDED.format(state=row.scores.state.replace("_", " ")))
     elif chosen.outcome == "not_produced":
-        blind = any(not range_has_power(j.model, j.calibration) for j in judged)
+        blind = any(not range_has_power(j.model, j.point) for j in judged)
         parts = [wording.NO_RANGE.strip()] * blind + [wording.NOT_PRODUCED, wording.COVERS, *parts]
     elif row is not None and "{entry}" not in parts[0]:
         parts.append(wording.NAMED)
@@ -93,6 +93,9 @@ def _model_assumptions(j: Judged) -> Iterable[str]:
     if model.disclosed_epochs:
         epochs = ", ".join(map(str, model.disclosed_epochs))
         yield wording.EPOCHS.format(model=model.name, epochs=epochs)
+    if model.undisclosed_epochs:
+        epochs = ", ".join(map(str, model.undisclosed_epochs))
+        yield wording.UNDISCLOSED.format(model=model.name, epochs=epochs)
     if j.calibration is None:
         return
     if j.calibration.entry is None:

@@ -1,6 +1,6 @@
 """What a verified bundle's statement says, held against its cited entries and its own numbers.
 
-Steps 8 to 11 of `verify`. Nothing here asks who signed; everything here was signed.
+Steps 8 to 12 of `verify`. Nothing here asks who signed; everything here was signed.
 """
 
 import math
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from latentlog.evidence import null, strict
 from latentlog.evidence.bundle import Bundle
+from latentlog.evidence.calibration import rules_at
 from latentlog.evidence.citation import VerifiedEntries
 from latentlog.evidence.errors import (
     MalformedMeasurements,
@@ -17,7 +18,13 @@ from latentlog.evidence.errors import (
     WrongNumber,
 )
 from latentlog.evidence.finding import decide
-from latentlog.evidence.measurements import CalibrationRules, CounterScores, Lookup, ModelScores
+from latentlog.evidence.measurements import (
+    CalibrationRules,
+    CounterScores,
+    Lookup,
+    ModelScores,
+    Rules,
+)
 from latentlog.evidence.statement import Statement
 from latentlog.ledger.codec import format_time
 from latentlog.ledger.commitment import Opening, open_commitment, value_of
@@ -63,8 +70,28 @@ def verify_references(statement: Statement, entries: VerifiedEntries) -> tuple[N
     return None, f"{len(entries.by_index)} entries agree with the statement"
 
 
+def verify_rules(bundle: Bundle, statement: Statement) -> tuple[None, str]:
+    """(10) Count the controls of every calibration again, at this examination's own N."""
+    documents = {
+        exhibit.sha256: bundle.part(exhibit.path)
+        for exhibit in statement.exhibits
+        if exhibit.role == "calibration"
+    }
+    trials = 0
+    for said in statement.rules.calibrations:
+        if said.document not in documents:
+            raise NotCited(f"the bundle lacks the calibration document {said.document}")
+        n = statement.measurements.multiplicity
+        counted = rules_at(documents[said.document], n, entry=said.entry, rules=statement.rules)
+        _require_same(
+            strict.encode(counted), strict.encode(said), "the rules follow from the calibration"
+        )
+        trials += sum(point.trials for point in said.points)
+    return None, f"{trials} controls of {len(statement.rules.calibrations)} calibrations counted"
+
+
 def verify_probability(statement: Statement) -> tuple[None, str]:
-    """(10) Compute p̄ and p_family again, from the cosines alone."""
+    """(11) Compute p̄ and p_family again, from the cosines alone."""
     n = sum(lookup.compared for _, lookup in _lookups(statement))
     n += statement.measurements.compared_before
     finding = statement.finding
@@ -89,19 +116,15 @@ def verify_probability(statement: Statement) -> tuple[None, str]:
 
 
 def verify_decision(statement: Statement) -> tuple[None, str]:
-    """(11) Draw the finding again."""
+    """(12) Draw the finding again, under the limits that everybody's findings are drawn under."""
+    _require_same(_limits(Rules()), _limits(statement.rules), "the limits of the rule are fixed")
     try:
         drawn = decide(statement.measurements, statement.rules)
     except MalformedMeasurements as error:
         raise WrongDecision(f"no finding follows from these measurements: {error}") from error
-    expected, got = drawn.to_json(), statement.finding.to_json()
-    where = _disagreement(expected, got, "finding")
-    if where:
-        raise WrongDecision(
-            f"the rules draw another finding: {where[0]} differs",
-            expected=str(where[1])[:400],
-            got=str(where[2])[:400],
-        )
+    _require_same(
+        drawn.to_json(), statement.finding.to_json(), "the finding follows from the rules"
+    )
     return None, f"{drawn.outcome}, {drawn.reason}"
 
 
@@ -207,6 +230,21 @@ def _verify_calibration(rules: CalibrationRules, entries: VerifiedEntries) -> No
 def _lookups(statement: Statement) -> list[tuple[ModelScores, Lookup]]:
     models = statement.measurements.models
     return [(model, lookup) for model in models for lookup in model.lookups]
+
+
+def _limits(rules: Rules) -> dict[str, Any]:
+    """Return the part of the rules that no examiner chooses."""
+    return {name: value for name, value in rules.to_json().items() if name != "calibrations"}
+
+
+def _require_same(expected: Any, got: Any, what: str) -> None:
+    where = _disagreement(expected, got, "")
+    if where:
+        raise WrongDecision(
+            f"{what}, and {where[0].lstrip('.')} is another",
+            expected=str(where[1])[:400],
+            got=str(where[2])[:400],
+        )
 
 
 def _disagreement(expected: Any, got: Any, where: str) -> tuple[str, Any, Any] | None:

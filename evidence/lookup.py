@@ -94,7 +94,8 @@ def look_up(
             "no epoch key is there to compare with",
             next_step="import a disclosure, or run where the master key is",
         )
-    usable = {name: _unit(v) for name, v in vectors.items() if _is_direction(v)}
+    units = {name: unit_vector(v) for name, v in vectors.items()}
+    usable = {name: unit for name, unit in units.items() if unit is not None}
     best = _Best(list(usable), list(usable.values()), keep)
     total = sum(e.count for e in epochs)
     done = 0
@@ -213,15 +214,14 @@ def _closest_first(c: Candidate) -> tuple[float, int, int, str]:
     return (-c.cosine, c.epoch, c.counter, c.vector)
 
 
-def _is_direction(v: Vector) -> bool:
-    return bool(np.isfinite(v).all() and np.any(v != 0.0))
-
-
-def _unit(v: Vector) -> Vector:
+def unit_vector(v: Vector) -> Vector | None:
+    """Return a vector scaled to length 1, or None where it has no direction."""
+    flat = np.asarray(v, dtype=np.float64).ravel()
+    if not (np.isfinite(flat).all() and np.any(flat != 0.0)):
+        return None
     # Scaling by the largest value first keeps the squares in range whatever the vector's size.
-    scaled = np.asarray(v, dtype=np.float64).ravel()
-    scaled = scaled / np.abs(scaled).max()
-    unit: Vector = scaled / math.sqrt(math.fsum(scaled * scaled))
+    flat = flat / np.abs(flat).max()
+    unit: Vector = flat / math.sqrt(math.fsum(flat * flat))
     return unit
 
 

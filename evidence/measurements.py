@@ -156,6 +156,8 @@ class ModelScores:
     """Of the best inversion; 1 is the file's own noise."""
     live: LiveControls | None
     disclosed_epochs: tuple[int, ...]
+    undisclosed_epochs: tuple[int, ...]
+    """Epochs of this model that nothing could be compared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +205,10 @@ class PointRule:
     """Residuals at or below this are those of the model's own pictures."""
     false_replays: int
     """Controls whose picture passes the replay against another latent's output."""
+    foreign: int
+    """Pictures that are no output of the model, inverted to measure the range channel's power."""
+    foreign_reached: int
+    """How many of them were taken for the model's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,10 +226,16 @@ class CalibrationRules:
     device: str
     beta: float
     points: tuple[PointRule, ...]
-    foreign: int
-    """Pictures that are no output of the model, inverted to measure the range channel."""
-    foreign_reached: int
-    """How many of them were taken for the model's own."""
+
+    @property
+    def foreign(self) -> int:
+        """Count the foreign pictures of all points."""
+        return sum(p.foreign for p in self.points)
+
+    @property
+    def foreign_reached(self) -> int:
+        """Count those of them that were taken for the model's own."""
+        return sum(p.foreign_reached for p in self.points)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,7 +358,6 @@ def require_sane(rules: Rules) -> None:
     for calibration in rules.calibrations:
         _require(0.0 < calibration.beta < 1.0, "beta is not a rate")
         _require(bool(_HEX.fullmatch(calibration.document)), "calibration document digest")
-        _require(0 <= calibration.foreign_reached <= calibration.foreign, "foreign pictures")
         _require_unique([f"{p.distortion} {p.strength}" for p in calibration.points], "point")
         for point in calibration.points:
             _require_point(point)
@@ -357,6 +368,7 @@ def _require_point(p: PointRule) -> None:
     _require(_NAME.fullmatch(p.distortion) is not None, where)
     _require(0 <= p.misses <= p.trials and 0 <= p.produced <= p.trials, where)
     _require(0 <= p.false_replays <= p.trials, where)
+    _require(0 <= p.foreign_reached <= p.foreign, where)
     _require(len(p.replay_local) == WINDOW_SCALES, where)
     _require(min(p.replay_global, p.reach, *p.replay_local) >= 0.0, where)
 

@@ -132,11 +132,11 @@ def replay_verdict(score: ReplayScore | None, point: PointRule | None) -> Replay
     return "pass" if within else "local_fails"
 
 
-def range_has_power(model: ModelScores, calibration: CalibrationRules | None) -> bool:
-    """Say whether being out of the model's range can be seen at all."""
-    if model.kind != "decoder" or calibration is None or calibration.foreign < MIN_FOREIGN:
+def range_has_power(model: ModelScores, point: PointRule | None) -> bool:
+    """Say whether being out of the model's range can be seen at all under this condition."""
+    if model.kind != "decoder" or point is None or point.foreign < MIN_FOREIGN:
         return False
-    upper = clopper_pearson_upper(calibration.foreign_reached, calibration.foreign)
+    upper = clopper_pearson_upper(point.foreign_reached, point.foreign)
     return upper <= MAX_FOREIGN_RATE
 
 
@@ -252,10 +252,14 @@ def _lack_of_power(
 ) -> Iterable[str]:
     """Yield what keeps silence from meaning anything: range, envelope, channels not run."""
     assert model.condition is not None
-    power = range_has_power(model, calibration)
+    power = range_has_power(model, point)
     if power and model.residual is not None and model.residual <= point.reach:
         yield "reachable_unregistered"
-    silent = any(x.compared for x in model.lookups) and (model.range_channel.run or not power)
+    silent = (
+        any(x.compared for x in model.lookups)
+        and not model.undisclosed_epochs
+        and (model.range_channel.run or not power)
+    )
     covered = [p for p in envelope(calibration) if p.covered]
     inside = any(
         p.distortion == model.condition.distortion and p.strength <= model.condition.strength

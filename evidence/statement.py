@@ -75,6 +75,15 @@ class ExhibitReference:
     pixels: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustodyAction:
+    """When which step of the examination was taken, by the examiner's clock."""
+
+    at: str
+    step: int
+    what: str
+
+
 Shown = Literal["medium", "replayed", "reconstruction", "difference", "map"]
 
 
@@ -109,6 +118,7 @@ class Statement:
     rules: Rules
     finding: Finding
     seed: str
+    custody: tuple[CustodyAction, ...]
     versions: Mapping[str, str]
 
     @property
@@ -128,8 +138,10 @@ class _Plain:
     exhibits: tuple[ExhibitReference, ...]
     figures: tuple[FigureReference, ...]
     seed: str
+    custody: tuple[CustodyAction, ...]
 
 
+_FIGURE: Final = re.compile(r"figures/[a-z0-9-]+\.png")
 _PARSED_APART: Final = {"finding", "measurements", "rules", "versions"}
 
 
@@ -239,6 +251,10 @@ def _require_sound(statement: Statement, subject: dict[str, Any]) -> None:
         raise MalformedStatement("the subject is not the file that was measured")
     if (medium.sha256, medium.pixels) != (measured.sha256, measured.pixels):
         raise MalformedStatement("the exhibit is not the file that was measured")
+    # Figures become files beside the report's layout: nothing else may be named as one.
+    for figure in statement.figures:
+        if not _FIGURE.fullmatch(figure.path):
+            raise MalformedStatement("not the path of a figure", got=figure.path[:80])
     indices = [citation.index for citation in statement.cited]
     if indices != sorted(set(indices)):
         raise MalformedStatement("cited entries are listed once each, ascending")

@@ -7,6 +7,7 @@ types, NaN and infinities are refused. A trailing underscore of a field name is 
 """
 
 import dataclasses
+import functools
 import math
 import re
 import types
@@ -94,19 +95,25 @@ def _decode_tuple(item: Any, value: object, where: str, depth: int) -> tuple[Any
 def _decode_dataclass(cls: Any, value: object, where: str, depth: int) -> Any:
     if not isinstance(value, dict):
         raise _wrong(where, "an object", value)
-    hints = get_type_hints(cls)
-    names = {f.name.rstrip("_"): f.name for f in dataclasses.fields(cls)}
-    if set(value) != set(names):
+    fields = _fields(cls)
+    if value.keys() != fields.keys():
         raise MalformedMeasurements(
             f"{where} has the wrong keys",
-            expected=", ".join(sorted(names)),
+            expected=", ".join(sorted(fields)),
             got=", ".join(sorted(map(str, value))),
         )
     arguments = {
-        field: _decode(hints[field], value[key], f"{where}.{key}", depth + 1)
-        for key, field in names.items()
+        field: _decode(hint, value[key], f"{where}.{key}", depth + 1)
+        for key, (field, hint) in fields.items()
     }
     return cls(**arguments)
+
+
+@functools.cache
+def _fields(cls: Any) -> dict[str, tuple[str, Any]]:
+    """Return each JSON key of a dataclass with its field and type."""
+    hints = get_type_hints(cls)
+    return {f.name.rstrip("_"): (f.name, hints[f.name]) for f in dataclasses.fields(cls)}
 
 
 def _decode_scalar(cls: Any, value: object, where: str) -> Any:

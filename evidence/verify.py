@@ -9,19 +9,20 @@
      (7) every cited entry is sealed by the log's operator or a registered recorder
      (8) what is shown of a cited generation opens its logged commitments
      (9) models, epochs, calibrations and the entry of the finding are those of the log
-    (10) the probability follows from cosine, dimension and number of comparisons
-    (11) the rules draw this finding from these measurements
-    (12) the log's key is one the reader trusts
-    (13) the examiner's key is one the reader trusts
+    (10) the rules follow from the controls of the calibrations
+    (11) the probability follows from cosine, dimension and number of comparisons
+    (12) the rules draw this finding from these measurements
+    (13) the log's key is one the reader trusts
+    (14) the examiner's key is one the reader trusts
 
-Steps 1–11 use the keys that came with the bundle: they show that it is whole. Only 12 and 13, with
+Steps 1–12 use the keys that came with the bundle: they show that it is whole. Only 13 and 14, with
 keys from outside, show whose it is. Nothing here needs the network, a model or a database.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from latentlog.evidence import dsse, facts
 from latentlog.evidence.bundle import (
@@ -46,6 +47,7 @@ from latentlog.evidence.errors import (
 )
 from latentlog.evidence.finding import Finding
 from latentlog.evidence.statement import PAYLOAD_TYPE, Statement, claimed_key, decode_statement
+from latentlog.evidence.steps import STEPS
 from latentlog.evidence.trust import Trust
 from latentlog.ledger.checkpoint import Checkpoint, VerifiedCheckpoint, verify_checkpoint
 from latentlog.ledger.digest import Digest
@@ -54,22 +56,6 @@ from latentlog.ledger.keys import PublicKey
 from latentlog.ledger.note import NoteVerifier
 
 Status = Literal["verified", "broken", "untrusted_signer", "not_checkable"]
-
-STEPS: Final = (
-    "the bundle is complete and well formed",
-    "the statement was signed with the examiner's key that it names",
-    "the list of files was signed with the same key, and every file is as listed",
-    "the statement is about the examined file in the bundle",
-    "the checkpoint was signed with the log's key that the statement names",
-    "every cited entry is in the log",
-    "every cited entry is sealed by the log's operator or a registered recorder",
-    "what is shown of a cited generation opens its logged commitments",
-    "models, epochs, calibrations and the entry of the finding are those of the log",
-    "the probability follows from cosine, dimension and number of comparisons",
-    "the rules draw this finding from these measurements",
-    "the log's key is one the reader trusts",
-    "the examiner's key is one the reader trusts",
-)
 
 T = TypeVar("T")
 
@@ -101,7 +87,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What became of every step; `finding` is there only if steps 1 to 11 passed."""
+    """What became of every step; `finding` is there only if steps 1 to 12 passed."""
 
     status: Status
     steps: tuple[Step, ...]
@@ -130,8 +116,8 @@ class Verification:
         }
 
 
-class _Stopped(Exception):  # noqa: N818 - control flow inside this module, never an error of its own
-    pass
+class _Stopped(Exception):
+    """Leaves the recipe; never leaves this module."""
 
 
 class _Run:
@@ -167,14 +153,14 @@ class _Run:
         return (*self.steps, *unreached)
 
 
-def verify(path: str | Path, trust: Trust | None = None) -> Verification:
-    """Run every step on the bundle at `path`; raises nothing that a bundle could cause.
+def verify(source: str | Path | Bundle, trust: Trust | None = None) -> Verification:
+    """Run every step on a bundle or the one at a path; raises nothing that a bundle could cause.
 
     Without `trust` the result is at best `untrusted_signer`: a bundle cannot vouch for itself.
     """
     run = _Run()
     try:
-        statement = _verify_whole(run, path)
+        statement = _verify_whole(run, source)
     except _Stopped:
         return Verification(
             status=_status(run.failure),
@@ -183,6 +169,7 @@ def verify(path: str | Path, trust: Trust | None = None) -> Verification:
             finding=None,
             statement=None,
         )
+    # (13), (14)
     trusted = [_trust_step(run, check, statement, trust) for check in (_trust_log, _trust_examiner)]
     return Verification(
         status="verified" if all(trusted) else "untrusted_signer",
@@ -193,10 +180,10 @@ def verify(path: str | Path, trust: Trust | None = None) -> Verification:
     )
 
 
-def _verify_whole(run: _Run, path: str | Path) -> Statement:
-    """Steps 1 to 11: everything that the bundle can show about itself."""
+def _verify_whole(run: _Run, source: str | Path | Bundle) -> Statement:
+    """Steps 1 to 12: everything that the bundle can show about itself."""
     # (1)
-    bundle = run.step(lambda: _open(path))
+    bundle = run.step(lambda: _open(source))
     # (2) The signature comes before any look at what it covers.
     statement = run.step(lambda: _statement(bundle))
     # (3)
@@ -213,15 +200,17 @@ def _verify_whole(run: _Run, path: str | Path) -> Statement:
     run.step(lambda: facts.verify_openings(bundle, statement, entries))
     # (9)
     run.step(lambda: facts.verify_references(statement, entries))
-    # (10) Apart from the decision, so that a wrong number is named as one.
+    # (10)
+    run.step(lambda: facts.verify_rules(bundle, statement))
+    # (11) Apart from the decision, so that a wrong number is named as one.
     run.step(lambda: facts.verify_probability(statement))
-    # (11)
+    # (12)
     run.step(lambda: facts.verify_decision(statement))
     return statement
 
 
-def _open(path: str | Path) -> tuple[Bundle, str]:
-    bundle = read_bundle(path)
+def _open(source: str | Path | Bundle) -> tuple[Bundle, str]:
+    bundle = source if isinstance(source, Bundle) else read_bundle(source)
     return bundle, f"{len(bundle.parts)} files, {sum(map(len, bundle.parts.values()))} bytes"
 
 

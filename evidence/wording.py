@@ -65,7 +65,7 @@ REASONS: Final[dict[str, str]] = {
     ),
     "power_too_low": (
         "Too many of the model's own pictures would be missed under these conditions, or a channel "
-        "that would have to be silent was not run: finding nothing says too little."
+        "that would have to be silent was not run on all epochs: finding nothing says too little."
     ),
     "not_calibrated": (
         "The error rates for this medium are not known: there is no calibration of the model that "
@@ -121,6 +121,7 @@ RECIPIENTS: Final = (
     "Independence is not claimed of those to whom these epochs were disclosed before: {names}."
 )
 EPOCHS: Final = "Epochs of {model} compared: {epochs}."
+UNDISCLOSED: Final = "Epochs of {model} not disclosed and not compared: {epochs}."
 
 
 def entry_words(index: int | None, epoch: int, counter: int) -> str:

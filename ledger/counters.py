@@ -9,7 +9,7 @@ epoch of a million latents takes no more memory than one of ten.
 import heapq
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from latentlog.ledger.entry import Abandoned, Generation, Reservation, decode_entry
 from latentlog.ledger.keystream import LATENT_LIMIT
@@ -21,6 +21,9 @@ Open = Callable[[], AbstractContextManager[Reader]]
 """Opens a view for one page: a fresh transaction each time, or the one that is open already."""
 
 
+State = Literal["reserved", "generated", "late", "abandoned"]
+
+
 class Span(NamedTuple):
     """Counters `first` … `first + count - 1`."""
 
@@ -30,6 +33,18 @@ class Span(NamedTuple):
     @property
     def stop(self) -> int:
         return self.first + self.count
+
+    def holds(self, counter: int) -> bool:
+        return self.first <= counter < self.stop
+
+
+class CounterState(NamedTuple):
+    """What became of a range of counters; `index` is the entry that says so."""
+
+    first: int
+    count: int  # type: ignore[assignment]  # how many, not tuple.count
+    state: State
+    index: int  # type: ignore[assignment]  # the entry's place, not tuple.index
 
 
 def within(reader: Reader) -> Open:
@@ -86,14 +101,57 @@ def gaps(open_reader: Open, epoch: int, span: Span) -> Iterator[Span]:
         yield Span(at, span.stop - at)
 
 
-def pending(
-    open_reader: Open, epoch: int, recorder: str | None = None, first: int = 0
-) -> Iterator[Span]:
+def states(open_reader: Open, epoch: int) -> Iterator[tuple[Row, CounterState]]:
+    """Stream what became of every reserved counter, each with its reservation, in one pass.
+
+    A counter abandoned and then sealed late appears under both states.
+    """
+    rows = accounted(open_reader, epoch)
+    row = next(rows, None)
+    for reservation in by_counter(open_reader, epoch, Reservation.kind):
+        block = span_of(reservation)
+        at = block.first
+        while row is not None and span_of(row).first < block.stop:
+            span = _cut(span_of(row), block)
+            if span.first > at:
+                gap = CounterState(at, span.first - at, "reserved", reservation.index)
+                yield reservation, gap
+            yield (
+                reservation,
+                CounterState(*span, _state_of(row, covered=at > span.first), row.index),
+            )
+            at = max(at, span.stop)
+            if span_of(row).stop > block.stop:
+                break
+            row = next(rows, None)
+        if at < block.stop:
+            left = CounterState(at, block.stop - at, "reserved", reservation.index)
+            yield reservation, left
+
+
+def pending(open_reader: Open, epoch: int, recorder: str | None = None) -> Iterator[Span]:
     """Yield the reserved counters that are not accounted for, of one recorder or of all."""
-    for row in by_counter(open_reader, epoch, Reservation.kind, first):
-        entry = decode_entry(row.body)
-        if isinstance(entry, Reservation) and recorder in (None, entry.recorder):
-            yield from gaps(open_reader, epoch, span_of(row))
+    for reservation, state in states(open_reader, epoch):
+        if state.state == "reserved" and recorder in (None, _recorder_of(reservation)):
+            yield Span(state.first, state.count)
+
+
+def _state_of(row: Row, *, covered: bool) -> State:
+    if row.kind == Generation.kind:
+        # Covered already, by an abandonment: only a late generation may follow.
+        return "late" if covered else "generated"
+    return "abandoned"
+
+
+def _cut(span: Span, block: Span) -> Span:
+    first = max(span.first, block.first)
+    return Span(first, max(0, min(span.stop, block.stop) - first))
+
+
+def _recorder_of(reservation: Row) -> str:
+    entry = decode_entry(reservation.body)
+    assert isinstance(entry, Reservation)
+    return entry.recorder
 
 
 def high_water(reader: Reader, epoch: int) -> int:

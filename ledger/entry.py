@@ -423,6 +423,9 @@ _TYPES: Final[tuple[type[Entry], ...]] = (
 )
 KINDS: Final[Mapping[str, type[Entry]]] = {entry.kind: entry for entry in _TYPES}
 
+RECORDER_KINDS: Final = frozenset({Reservation.kind, Generation.kind, Abandoned.kind})
+"""What a recorder may seal; everything else is the operator's to write."""
+
 
 def seal_message(origin: str, first: int, count: int, root: Digest, time: datetime) -> bytes:
     """Return the bytes that a seal signs: the batch's place and root, in this log, at this time."""

@@ -126,6 +126,12 @@ class ForkDetected(LedgerError):
     kind: ClassVar[Kind] = "integrity"
 
 
+class RollbackDetected(LedgerError):
+    """A published log that shows fewer entries than its operator signed before."""
+
+    kind: ClassVar[Kind] = "integrity"
+
+
 class AuditFailed(LedgerError):
     """Recomputing the log found a row that does not hold."""
 
@@ -207,6 +213,18 @@ class ReservationExhausted(LedgerError):
 
 class StorageUnavailable(LedgerError):
     """A database or disk that cannot be reached, is full, locked or read-only."""
+
+    kind: ClassVar[Kind] = "environment"
+
+
+class SiteUnreachable(LedgerError):
+    """A published log whose server does not answer, or not as a file server does."""
+
+    kind: ClassVar[Kind] = "environment"
+
+
+class SiteBusy(LedgerError):
+    """Another process is publishing to the same folder."""
 
     kind: ClassVar[Kind] = "environment"
 
@@ -306,6 +324,12 @@ class EpochFull(LedgerError):
 
 class NotPublished(LedgerError):
     """An entry that no checkpoint covers yet."""
+
+    kind: ClassVar[Kind] = "usage"
+
+
+class NotASite(LedgerError):
+    """A folder or address that no log can be published to or read from."""
 
     kind: ClassVar[Kind] = "usage"
 

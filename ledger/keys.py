@@ -62,7 +62,7 @@ class PublicKey:
         """Parse 64 lowercase hexadecimal digits."""
         try:
             encoded = bytes.fromhex(text)
-        except ValueError:
+        except (ValueError, TypeError):
             encoded = b""
         if encoded.hex() != text:
             raise MalformedKey("a public key is written as 64 lowercase hexadecimal digits")

@@ -25,6 +25,7 @@ from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import (
     BATCH_LIMIT,
     OPERATOR,
+    RECORDER_KINDS,
     Entry,
     Generation,
     RecorderEntry,
@@ -167,6 +168,10 @@ class Log:
         with self.store.read() as reader:
             return reader.head().size
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self.store.close()
+
     # Appending.
 
     def append(self, entries: Sequence[Entry], sealer: Sealer | None = None) -> AppendResult:
@@ -175,10 +180,7 @@ class Log:
         Raises `StorageUnavailable`, after which the batch may or may not be in the log.
         """
         drafts = [Draft(entry) for entry in entries]
-        result = self.append_built(lambda _: drafts, sealer)
-        if result is None:
-            raise RuntimeError("an append holds at least one entry")
-        return result
+        return appended(self.append_built(lambda _: drafts, sealer))
 
     def append_built(self, build: Build, sealer: Sealer | None = None) -> AppendResult | None:
         """Append what `build` makes of the log as it stands under the lock; nothing if it is empty.
@@ -196,6 +198,8 @@ class Log:
     def _append(self, writer: Writer, drafts: Sequence[Draft], sealer: Sealer) -> AppendResult:
         if len(drafts) > BATCH_LIMIT or any(isinstance(d.entry, Seal) for d in drafts):
             raise RuntimeError(f"an append holds at most {BATCH_LIMIT} entries and no seal")
+        if sealer.name != OPERATOR and {d.entry.kind for d in drafts} - RECORDER_KINDS:
+            raise RuntimeError("a recorder seals reservations, generations and abandonments only")
         old = writer.head()
         leaves = [draft.leaf for draft in drafts]
         seal = Draft(self._seal(sealer, old.size, leaves))
@@ -410,6 +414,13 @@ class Log:
                 f"there is no entry {index}", expected=f"0 to {reader.head().size - 1}"
             )
         return row
+
+
+def appended(result: AppendResult | None) -> AppendResult:
+    """Return the result of an append that had something to append."""
+    if result is None:
+        raise RuntimeError("an append holds at least one entry")
+    return result
 
 
 def batch_path(leaves: Sequence[Digest], position: int) -> list[Digest]:

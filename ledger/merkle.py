@@ -116,6 +116,11 @@ def root_at(reader: NodeReader, size: int) -> Digest:
     return _assemble(reader, [_complete_nodes(0, size)])[0] if size else EMPTY_ROOT
 
 
+def frontier_at(reader: NodeReader, size: int) -> "Frontier":
+    """Return the right edge of the tree of `size` leaves, in one read."""
+    return Frontier(size, reader(_complete_nodes(0, size)))
+
+
 def _assemble(reader: NodeReader, plan: list[list[NodeId]]) -> list[Digest]:
     hashes = iter(reader([node for nodes in plan for node in nodes]))
     return [_fold([next(hashes) for _ in nodes]) for nodes in plan]

@@ -7,13 +7,14 @@ abandons what it had reserved, in the same batch.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
-from latentlog.ledger.counters import Span, pending, within
+from latentlog.ledger.counters import pending, within
 from latentlog.ledger.entry import (
     BATCH_LIMIT,
     Abandoned,
-    Entry,
+    EpochClose,
     EpochOpen,
     ModelEntry,
     RecorderEntry,
@@ -21,7 +22,7 @@ from latentlog.ledger.entry import (
 )
 from latentlog.ledger.errors import AlreadyRegistered, NoSuchModel, NoSuchRecorder
 from latentlog.ledger.keys import PublicKey
-from latentlog.ledger.log import AppendResult, Draft, Log, LoggedEntry
+from latentlog.ledger.log import AppendResult, Draft, Log, LoggedEntry, appended
 from latentlog.ledger.storage import Reader
 
 _PAGE: Final = 256
@@ -55,7 +56,7 @@ def add_model(log: Log, model: ModelEntry) -> AppendResult:
             next_step="register it under another name",
         )
 
-    return _appended(log, build)
+    return appended(log.append_built(build))
 
 
 def recorders(log: Log) -> dict[str, RecorderEntry]:
@@ -85,7 +86,7 @@ def add_recorder(log: Log, name: str, key: PublicKey) -> AppendResult:
             )
         return [Draft(RecorderEntry(name=name, key=key, state="active"))]
 
-    return _appended(log, build)
+    return appended(log.append_built(build))
 
 
 def retire_recorder(log: Log, name: str) -> AppendResult:
@@ -99,27 +100,30 @@ def retire_recorder(log: Log, name: str) -> AppendResult:
         # First in the batch: nothing of this recorder can come after what is abandoned here.
         return [Draft(retired), *_abandon(reader, name, BATCH_LIMIT - 1)]
 
-    result = _appended(log, retire)
+    result = appended(log.append_built(retire))
     while log.append_built(lambda reader: _abandon(reader, name, BATCH_LIMIT)) is not None:
         pass
     return result
 
 
 def _abandon(reader: Reader, recorder: str, limit: int) -> list[Draft]:
-    drafts: list[Draft] = []
+    spans = (
+        (epoch, span)
+        for epoch in _open_epochs(reader)
+        for span in pending(within(reader), epoch, recorder)
+    )
+    return [
+        Draft(Abandoned(epoch=epoch, first=span.first, count=span.count, reason="retired"))
+        for epoch, span in islice(spans, limit)
+    ]
+
+
+def _open_epochs(reader: Reader) -> Iterator[int]:
     for logged in of_kind(reader, EpochOpen.kind):
         if isinstance(logged.entry, EpochOpen):
             epoch = logged.entry.epoch
-            for span in pending(within(reader), epoch, recorder):
-                drafts += [Draft(entry) for entry in abandon(epoch, span, "retired")]
-                if len(drafts) >= limit:
-                    return drafts[:limit]
-    return drafts
-
-
-def abandon(epoch: int, span: Span, reason: str) -> list[Entry]:
-    """Return the entries that abandon `span`."""
-    return [Abandoned(epoch=epoch, first=span.first, count=span.count, reason=reason)]
+            if reader.newest(EpochClose.kind, epoch=epoch) is None:
+                yield epoch
 
 
 def of_kind(reader: Reader, kind: str) -> Iterator[LoggedEntry]:
@@ -129,10 +133,3 @@ def of_kind(reader: Reader, kind: str) -> Iterator[LoggedEntry]:
         for row in rows:
             yield LoggedEntry(row.index, decode_entry(row.body), row.body)
         at = rows[-1].index + 1
-
-
-def _appended(log: Log, build: "Callable[[Reader], list[Draft]]") -> AppendResult:
-    result = log.append_built(build)
-    if result is None:
-        raise RuntimeError("nothing was built to append")
-    return result

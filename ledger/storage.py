@@ -9,7 +9,7 @@ Nothing stored is trusted: `audit` recomputes all of it. Whoever can write the d
 can destroy the log, and cannot change it unnoticed once a checkpoint has left the machine.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -49,6 +49,15 @@ class CheckpointRow(NamedTuple):
 
     size: int
     note: bytes
+
+
+class KeyRow(NamedTuple):
+    """The key to one encrypted opening: which record's, and which blob's (see `blob_id`)."""
+
+    epoch: int
+    counter: int
+    blob_id: bytes
+    record_key: bytes
 
 
 class Head(NamedTuple):
@@ -134,5 +143,20 @@ class Store(Protocol):
 
     def claim(self, origin: str) -> str:
         """Return the origin this database belongs to, making it `origin` if it has none yet."""
+
+    def close(self) -> None: ...
+
+
+class Vault(Protocol):
+    """Where record keys are kept, apart from the log."""
+
+    def put(self, keys: Sequence[KeyRow]) -> None:
+        """Store record keys durably; raises `StorageUnavailable`."""
+
+    def get(self, blobs: Iterable[tuple[int, int, bytes]]) -> list[bytes | None]:
+        """Return the key to each (epoch, counter, blob_id), `None` where there is none."""
+
+    def destroy(self, epoch: int, counter: int) -> int:
+        """Destroy every key to one record's openings; return how many there were."""
 
     def close(self) -> None: ...

@@ -1,16 +1,15 @@
-"""A log as static files (c2sp.org/tlog-tiles): written by its operator, read and checked by anyone.
+"""A log as static files (c2sp.org/tlog-tiles): what they are, and reading a stranger's.
 
     checkpoint                       the newest signed note, written last
     tile/0/x001/234                  256 leaf hashes; tile/1/… holds the roots of such tiles
     tile/0/x001/235.p/17             the 17 leaf hashes past the last full tile
     tile/entries/x001/235.p/17       the entries under them, each after its length (u16)
 
-Every file but the checkpoint is immutable. Reading trusts the checkpoint's signature alone: the
-files may come from any mirror, and each hash and entry is checked against the signed root before
-it is returned.
+Every file but the checkpoint is immutable; `export` writes them. Reading trusts the checkpoint's
+signature alone: the files may come from any mirror, and each hash and entry is checked against the
+signed root before it is returned.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from latentlog.ledger.canonical import ENTRY_LIMIT
-from latentlog.ledger.checkpoint import Checkpoint, VerifiedCheckpoint, parse_checkpoint
+from latentlog.ledger.checkpoint import Checkpoint
 from latentlog.ledger.digest import Digest
-from latentlog.ledger.errors import ForkDetected, InvalidProof, MalformedTile, TileMissing
-from latentlog.ledger.merkle import NodeId, NodeReader, leaf_hash, root_at, root_of
-from latentlog.ledger.note import parse_note
+from latentlog.ledger.errors import InvalidProof, MalformedTile, StorageUnavailable, TileMissing
+from latentlog.ledger.merkle import NodeId, leaf_hash, root_at, root_of
 
 HEIGHT: Final = 8
 WIDTH: Final = 1 << HEIGHT
@@ -32,9 +30,6 @@ CACHE_TILES: Final = 64
 
 Fetch = Callable[[str, int], bytes | None]
 """Return the file at a path below the log's prefix, of at most so many bytes; None if absent."""
-
-ReadEntries = Callable[[int, int], Sequence[bytes]]
-"""Return the entries [start, end)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +81,16 @@ def tiles_of(size: int, *, since: int = 0) -> Iterator[Tile]:
         level, size, since = level + 1, full, since // WIDTH
 
 
+def edge_of(size: int) -> Iterator[Tile]:
+    """Yield the partial tiles of a tree: they have no parent, and together they are its root."""
+    level = 0
+    while size:
+        full, partial = divmod(size, WIDTH)
+        if partial:
+            yield Tile(level, full, partial)
+        level, size = level + 1, full
+
+
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """Encode entries as an entry bundle."""
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
@@ -103,64 +108,6 @@ def decode_bundle(encoded: bytes) -> list[bytes]:
     return entries
 
 
-# Writing.
-
-
-def write_tiles(
-    folder: Path, checkpoint: VerifiedCheckpoint, nodes: NodeReader, entries: ReadEntries
-) -> None:
-    """Bring a static folder up to a checkpoint; only what is new is written.
-
-    The checkpoint is replaced last, so a crash leaves a folder that still proves the older one.
-    Raises `ForkDetected` if the folder already shows something this log's history contradicts.
-    """
-    tree = checkpoint.checkpoint
-    since = _published_size(folder, tree, nodes)
-    for tile in tiles_of(tree.size, since=since):
-        if tile.level == 0:
-            start = tile.index * WIDTH
-            bundle = encode_bundle(entries(start, start + tile.width))
-            _write_once(folder / tile.entries_path, bundle)
-        _write_once(folder / tile.path, b"".join(nodes(tile.nodes)))
-    _replace(folder / "checkpoint", checkpoint.note)
-
-
-def _published_size(folder: Path, tree: Checkpoint, nodes: NodeReader) -> int:
-    """Return the size last published here, which must be a prefix of `tree`."""
-    try:
-        note = (folder / "checkpoint").read_bytes()
-    except FileNotFoundError:
-        return 0
-    published = parse_checkpoint(parse_note(note).text)
-    if published.origin != tree.origin or published.size > tree.size:
-        raise ForkDetected(
-            "the folder shows another log, or a later checkpoint than this database holds",
-            expected=f"{tree.origin}, at most {tree.size} entries",
-            got=f"{published.origin}, {published.size} entries",
-        )
-    if root_at(nodes, published.size) != published.root:
-        raise ForkDetected(f"the published tree of {published.size} entries is not this log's")
-    return published.size
-
-
-def _write_once(path: Path, content: bytes) -> None:
-    try:
-        if path.read_bytes() != content:
-            raise ForkDetected(f"{path} was published with other bytes")
-    except FileNotFoundError:
-        _replace(path, content)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 # Reading.
 
 
@@ -171,8 +118,10 @@ def folder_fetch(folder: Path) -> Fetch:
         try:
             with open(folder / path, "rb") as file:
                 content = file.read(limit + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise StorageUnavailable(f"cannot read {folder / path}: {error.strerror}") from None
         if len(content) > limit:
             raise MalformedTile(f"{path} is too large", expected=f"at most {limit} bytes")
         return content
@@ -191,10 +140,7 @@ class TileReader:
         self._fetch = fetch
         self._size = checkpoint.size
         self._cache: OrderedDict[tuple[int, int], list[Digest]] = OrderedDict()
-        # The tiles at the right edge have no parent; together they are the root.
-        self._edge = {
-            tile.level: self._read(tile) for tile in tiles_of(self._size) if tile.width < WIDTH
-        }
+        self._edge = {tile.level: self._read(tile) for tile in edge_of(self._size)}
         if root_at(self, self._size) != checkpoint.root:
             raise InvalidProof(
                 "the tiles at the tree's edge do not hash to the signed root",

@@ -52,6 +52,7 @@ CHECKING = "evidence.verify"
 MAKING = {"evidence.calibrate", "evidence.examine"}
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the package, by its name without `latentlog.`."""
     found = {}

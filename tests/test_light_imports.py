@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from latentlog.evidence.bundle import write_bundle
+from tests.evidence.cases import parts
 
 HEAVY = ("torch", "scipy", "matplotlib", "sqlalchemy", "alembic", "PIL", "typst", "pyhanko")
 
@@ -59,6 +63,19 @@ def test_loads_nothing_heavy(arguments: list[str]) -> None:
     code, loaded = json.loads(done.stdout.splitlines()[-1])
     assert loaded == []
     assert code in {0, 5, 6}, done.stderr
+
+
+@pytest.mark.parametrize("outcome", ["produced", "not_produced"])
+def test_verifies_a_bundle_where_heavy_libraries_are_absent(outcome: str, tmp_path: Path) -> None:
+    bundle = tmp_path / "case.zip"
+    write_bundle(bundle, parts(outcome))
+    done = run(BLOCKED, "verify", str(bundle), "--json")
+    assert done.returncode == 4, done.stderr
+    verification = json.loads(done.stdout)
+    assert verification["status"] == "untrusted_signer"
+    assert verification["finding"]["outcome"] == outcome
+    loaded = json.loads(run(LOADED, "verify", str(bundle)).stdout.splitlines()[-1])
+    assert loaded == [4, []]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from latentlog.evidence.bundle import write_bundle
+from latentlog.ledger.home import Home, open_log
+from latentlog.ledger.registry import add_model
+from tests.builders import make_model
+from tests.evidence.cases import parts
+
 ROOT = Path(__file__).parents[1]
 EXTRAS = {"torch", "scipy", "pillow", "pdqhash", "safetensors", "matplotlib", "typst", "pyhanko"}
 
@@ -123,3 +129,37 @@ def test_missing_extra_is_named(installed: Installed) -> None:
     error = json.loads(done.stdout)
     assert (done.returncode, error["code"]) == (6, "missing_extra")
     assert error["next"] == "pip install 'latentlog[examine]'"
+
+
+def test_bare_installation_draws_records_and_audits(installed: Installed) -> None:
+    assert installed.run("init", "--origin", "example.com/faces").returncode == 0
+    register(installed.folder / "home")
+    assert installed.run("epoch", "open", "faces").returncode == 0
+    drawn = installed.run("draw", "faces", "-n", "3")
+    draws = [json.loads(line)["draw"] for line in drawn.stdout.splitlines()]
+    assert draws == ["0/0", "0/1", "0/2"]
+    (installed.folder / "made.png").write_bytes(b"whatever the service wrote")
+    lines = "".join(json.dumps({"draw": d, "output": "made.png"}) + "\n" for d in draws[:2])
+    recorded = installed.run("record", "--json", stdin=lines)
+    assert [s["draw"] for s in json.loads(recorded.stdout)["sealed"]] == draws[:2]
+    audited = json.loads(installed.run("audit", "--json").stdout)
+    assert audited["clean"], audited
+    assert audited["openings"] == 2
+
+
+def test_bare_installation_verifies_a_bundle(installed: Installed) -> None:
+    bundle = installed.folder / "case.zip"
+    write_bundle(bundle, parts("produced"))
+    done = installed.run("verify", str(bundle), "--json")
+    verification = json.loads(done.stdout)
+    assert done.returncode == 4, "nobody said whom to trust"
+    assert verification["status"] == "untrusted_signer"
+    assert verification["finding"]["outcome"] == "produced"
+
+
+def register(home: Path) -> None:
+    """Register a model without loading one: the bare environment has no torch."""
+    log = open_log(Home.open(home))
+    add_model(log, make_model("faces"))
+    log.publish()
+    log.store.close()

@@ -10,6 +10,7 @@ import typer
 from latentlog.cli.console import Console
 from latentlog.cli.errors import ExitCode
 from latentlog.cli.files import input_path
+from latentlog.cli.findings import finding_lines
 from latentlog.cli.options import Invocation, command
 
 if TYPE_CHECKING:
@@ -107,6 +108,5 @@ def _summary(console: Console, result: Verification) -> list[str]:
     reason = f": step {failure.n}, {failure.name}" if failure else ""
     lines = [f"{console.paint(word, style)}{reason}"]
     if result.finding:
-        lines.append(f"finding: {result.finding.outcome} ({result.finding.reason})")
-        lines.append(result.finding.explanation)
+        lines += finding_lines(console, result.finding)
     return lines

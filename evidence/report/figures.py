@@ -19,7 +19,8 @@ TARGET_SIDE: Final = 640
 """About 310 dots per inch at the size of the page; small pictures are enlarged up to it."""
 LARGEST_SIDE: Final = 1280
 """Larger pictures are reduced for the page; the exhibit itself is in the bundle, untouched."""
-LARGEST_GAIN: Final = 64
+LARGEST_GAIN: Final = 16
+"""More would make rounding noise look like a difference to somebody who sees no numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class Difference:
 def difference(a: Pixels, b: Pixels) -> Difference | None:
     """Return the amplified difference, or None for pictures of different sizes.
 
-    The gain is the largest power of two, at most 64, that keeps 99.5 % of the values below white.
+    The gain is the largest power of two, at most 16, that keeps 99.5 % of the values below white.
     """
     a, b = _three_channels(a, b)
     if a.shape != b.shape:
@@ -58,7 +59,7 @@ def difference(a: Pixels, b: Pixels) -> Difference | None:
     apart = np.abs(a.astype(np.int16) - b.astype(np.int16))
     high = float(np.quantile(apart, 0.995))
     gain = 1
-    while gain < LARGEST_GAIN and high * gain * 2 <= 255:
+    while apart.any() and gain < LARGEST_GAIN and high * gain * 2 <= 255:
         gain *= 2
     return Difference(
         pixels=np.minimum(apart * gain, 255).astype(np.uint8),
@@ -102,5 +103,5 @@ def _png(pixels: Pixels, *, reduce: bool) -> bytes:
     if reduce:
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
     out = io.BytesIO()
-    image.save(out, format="PNG", optimize=False, compress_level=9)
+    image.save(out, format="PNG", optimize=False, compress_level=6)
     return out.getvalue()

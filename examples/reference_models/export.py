@@ -1,8 +1,8 @@
 """Export a trained reference generator as `.pt2` and `.safetensors`, with a grid of its portraits.
 
-`python examples/reference_models/export.py --name faces` reads the averaged weights from
-`runs/faces.pt`. The program holds no example inputs, stack traces or paths: equal weights and
-versions give an equal graph.
+`python examples/reference_models/export.py` reads the averaged weights of both models from
+`runs/NAME.pt`; `--name` picks one. The program holds no example inputs, stack traces or paths:
+equal weights and versions give an equal graph.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Final
 import torch
 from network import LATENT, Generator, fold
 from portraits import save_grid, to_bytes
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch.export import Dim, ExportedProgram, save
 from torch.export import export as trace
 
+MODELS: Final = ("faces", "faces-sibling")
 GRID_SEED: Final = 0
 GRID: Final = (10, 6)
 TRACES: Final = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node")
@@ -56,19 +57,20 @@ def export(name: str, checkpoint: Path, out: Path) -> None:
     generator = load_trained(checkpoint)
     save(make_program(generator), str(out / f"{name}.pt2"))
     weights = {key: value.contiguous() for key, value in generator.state_dict().items()}
-    save_file(weights, str(out / f"{name}.safetensors"))
+    (out / f"{name}.safetensors").write_bytes(serialise(weights))
     draw_grid(generator, out / f"{name}-grid.png")
 
 
 def main() -> None:
-    """Export one model."""
+    """Export the models named."""
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", default="faces")
-    parser.add_argument("--checkpoint", type=Path, help="default: runs/NAME.pt")
+    parser.add_argument("--name", action="append", help="default: both models")
+    parser.add_argument("--runs", type=Path, default=here / "runs", help="where NAME.pt lies")
     parser.add_argument("--out", type=Path, default=here)
     given = parser.parse_args()
-    export(given.name, given.checkpoint or here / "runs" / f"{given.name}.pt", given.out)
+    for name in given.name or MODELS:
+        export(name, given.runs / f"{name}.pt", given.out)
 
 
 if __name__ == "__main__":

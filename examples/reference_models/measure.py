@@ -2,12 +2,13 @@
 
 `python examples/reference_models/measure.py --name faces --invert 20` times it on one thread, takes
 singular values of its Jacobian in 8-bit units, compares its variety with that of the drawn
-portraits, and inverts its own 8-bit portraits from random starts.
+portraits, and inverts its own portraits, as PNG and as JPEG of quality 75, from random starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import platform
@@ -17,7 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
+from PIL import Image
 from portraits import draw_set, to_bytes
 from torch import Tensor
 from torch.func import jvp, vmap
@@ -152,12 +155,22 @@ def refine(generator: Draw, latent: Tensor, target: Tensor, steps: int) -> tuple
     return latent, float(now.square().mean().sqrt())
 
 
-def measure_inversion(generator: Draw, latents: Tensor) -> dict[str, Any]:
-    """Invert 8-bit portraits from random starts, knowing nothing of the latents."""
+def code_as(image: Tensor, form: str) -> Tensor:
+    """Write (3, H, W) as a `png` or `jpeg75` file and read it back, in [-1, 1]."""
+    levels = to_bytes(image)
+    if form == "jpeg75":
+        file = io.BytesIO()
+        Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy()).save(file, "JPEG", quality=75)
+        levels = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+    return levels.float() / LEVELS - 1.0
+
+
+def measure_inversion(generator: Draw, latents: Tensor, form: str) -> dict[str, Any]:
+    """Invert coded portraits from random starts, knowing nothing of latents or coding."""
     cosines, residuals, began = [], [], time.perf_counter()
     for true in latents:
         with torch.no_grad():
-            target = to_bytes(generator(true[None]))[0].float() / LEVELS - 1.0
+            target = code_as(generator(true[None])[0], form)
         start = approach(generator, target, starts=4, steps=200)
         found, residual = refine(generator, start, target, steps=10)
         cosines.append(float(torch.cosine_similarity(found, true, dim=0)))
@@ -190,7 +203,9 @@ def measure(path: Path, jacobians: int, variety: int, inversions: int) -> dict[s
         "variety": measure_variety(generator, torch.randn(variety, LATENT)),
     }
     if inversions:
-        found["inversion_png"] = measure_inversion(generator, torch.randn(inversions, LATENT))
+        latents = torch.randn(inversions, LATENT)
+        for form in ("png", "jpeg75"):
+            found[f"inversion_{form}"] = measure_inversion(generator, latents, form)
     return found
 
 

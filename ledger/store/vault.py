@@ -8,12 +8,14 @@ the write-ahead log. What a file system or a flash disk keeps of overwritten blo
 program's reach: put the vault on an encrypted disk, and leave it out of backups.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Engine, delete, insert, inspect, select
 
 from latentlog.ledger.errors import DatabaseMissing
+from latentlog.ledger.storage import KeyRow
 from latentlog.ledger.store.engine import (
     parse_url,
     reading,
@@ -23,15 +25,6 @@ from latentlog.ledger.store.engine import (
 )
 from latentlog.ledger.store.schema import create_sqlite_file, open_existing
 from latentlog.ledger.store.tables import record_keys, vault_metadata
-
-
-class KeyRow(NamedTuple):
-    """The key to one blob: which record's, which blob (first 16 bytes of its SHA-256)."""
-
-    epoch: int
-    counter: int
-    blob_id: bytes
-    record_key: bytes
 
 
 class VaultStore:
@@ -64,19 +57,20 @@ class VaultStore:
         with writing(self._engine) as connection:
             connection.execute(insert(record_keys), [key._asdict() for key in keys])
 
-    def get(self, blob_ids: Iterable[tuple[int, int, bytes]]) -> list[bytes | None]:
-        """Return the key to each (epoch, counter, blob_id), `None` where it was destroyed."""
+    def get(self, blobs: Iterable[tuple[int, int, bytes]]) -> list[bytes | None]:
+        """Return the key to each (epoch, counter, blob_id), `None` where there is none."""
+        wanted = list(blobs)
+        counters: dict[int, list[int]] = defaultdict(list)
+        for epoch, counter, _ in wanted:
+            counters[epoch].append(counter)
+        found: dict[tuple[int, int, bytes], bytes] = {}
         with reading(self._engine) as connection:
-            return [
-                connection.scalar(
-                    select(record_keys.c.record_key).where(
-                        record_keys.c.epoch == epoch,
-                        record_keys.c.counter == counter,
-                        record_keys.c.blob_id == blob_id,
-                    )
+            for epoch, members in counters.items():
+                query = select(record_keys).where(
+                    record_keys.c.epoch == epoch, record_keys.c.counter.in_(members)
                 )
-                for epoch, counter, blob_id in blob_ids
-            ]
+                found |= {row[:3]: row[3] for row in connection.execute(query)}
+        return [found.get(blob) for blob in wanted]
 
     def destroy(self, epoch: int, counter: int) -> int:
         """Destroy every key to one record's openings; return how many there were."""

@@ -30,7 +30,7 @@ def create_entries() -> None:
         "meta",
         sa.Column("key", sa.String(64), nullable=False),
         sa.Column("value", sa.String(1024), nullable=False),
-        sa.PrimaryKeyConstraint("key", name="pk_meta"),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_meta")),
     )
     op.create_table(
         "entries",
@@ -41,11 +41,11 @@ def create_entries() -> None:
         sa.Column("length", BIG),
         sa.Column("leaf_hash", sa.LargeBinary, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
-        sa.PrimaryKeyConstraint("index", name="pk_entries"),
-        sa.CheckConstraint('"index" >= 0', name="ck_entries_index"),
-        sa.CheckConstraint("length(leaf_hash) = 32", name="ck_entries_leaf_hash"),
-        sa.CheckConstraint("length(body) BETWEEN 1 AND 65535", name="ck_entries_body"),
-        sa.CheckConstraint("(counter IS NULL) = (length IS NULL)", name="ck_entries_counter"),
+        sa.PrimaryKeyConstraint("index", name=op.f("pk_entries")),
+        sa.CheckConstraint('"index" >= 0', name=op.f("ck_entries_index")),
+        sa.CheckConstraint("length(leaf_hash) = 32", name=op.f("ck_entries_leaf_hash")),
+        sa.CheckConstraint("length(body) BETWEEN 1 AND 65535", name=op.f("ck_entries_body")),
+        sa.CheckConstraint("(counter IS NULL) = (length IS NULL)", name=op.f("ck_entries_counter")),
     )
     create_partial_index(
         "uq_entries_epoch_kind_counter",
@@ -71,8 +71,10 @@ def create_tree() -> None:
         sa.Column("index", BIG, autoincrement=False, nullable=False),
         sa.Column("root", sa.LargeBinary, nullable=False),
         sa.Column("hashes", sa.LargeBinary, nullable=False),
-        sa.PrimaryKeyConstraint("level", "index", name="pk_tiles"),
-        sa.CheckConstraint("length(root) = 32 AND length(hashes) = 8192", name="ck_tiles_size"),
+        sa.PrimaryKeyConstraint("level", "index", name=op.f("pk_tiles")),
+        sa.CheckConstraint(
+            "length(root) = 32 AND length(hashes) = 8192", name=op.f("ck_tiles_size")
+        ),
     )
     head = op.create_table(
         "head",
@@ -80,16 +82,16 @@ def create_tree() -> None:
         sa.Column("size", BIG, nullable=False),
         sa.Column("frontier", sa.LargeBinary, nullable=False),
         sa.Column("published", BIG),
-        sa.PrimaryKeyConstraint("id", name="pk_head"),
-        sa.CheckConstraint("id = 1", name="ck_head_single"),
-        sa.CheckConstraint("published <= size", name="ck_head_published"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_head")),
+        sa.CheckConstraint("id = 1", name=op.f("ck_head_single")),
+        sa.CheckConstraint("published <= size", name=op.f("ck_head_published")),
     )
     op.bulk_insert(head, [{"id": 1, "size": 0, "frontier": EMPTY_FRONTIER, "published": None}])
     op.create_table(
         "checkpoints",
         sa.Column("size", BIG, autoincrement=False, nullable=False),
         sa.Column("note", sa.LargeBinary, nullable=False),
-        sa.PrimaryKeyConstraint("size", name="pk_checkpoints"),
+        sa.PrimaryKeyConstraint("size", name=op.f("pk_checkpoints")),
     )
 
 
@@ -98,15 +100,17 @@ def create_attachments() -> None:
         "documents",
         sa.Column("digest", sa.LargeBinary, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
-        sa.PrimaryKeyConstraint("digest", name="pk_documents"),
-        sa.CheckConstraint("length(digest) = 32", name="ck_documents_digest"),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_documents")),
+        sa.CheckConstraint("length(digest) = 32", name=op.f("ck_documents_digest")),
     )
     op.create_table(
         "openings",
         sa.Column("index", BIG, autoincrement=False, nullable=False),
         sa.Column("blob", sa.LargeBinary, nullable=False),
-        sa.PrimaryKeyConstraint("index", name="pk_openings"),
-        sa.ForeignKeyConstraint(["index"], ["entries.index"], name="fk_openings_index_entries"),
+        sa.PrimaryKeyConstraint("index", name=op.f("pk_openings")),
+        sa.ForeignKeyConstraint(
+            ["index"], ["entries.index"], name=op.f("fk_openings_index_entries")
+        ),
     )
 
 
@@ -115,7 +119,7 @@ def create_partial_index(
 ) -> None:
     where = sa.text(condition)
     op.create_index(
-        name, "entries", columns, unique=unique, sqlite_where=where, postgresql_where=where
+        op.f(name), "entries", columns, unique=unique, sqlite_where=where, postgresql_where=where
     )
 
 

@@ -1,26 +1,43 @@
-"""Whole cases for the tests of bundle, verifier and report: a small real log and a finding of each kind.
+"""Whole cases for bundle, verifier and report: a small real log and a finding of each kind.
 
 The log is built from the ledger's pure parts (entries, Merkle tree, notes) without a database, so
 that these tests say nothing new when storage changes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, cast
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from latentlog.evidence.assemble import Signature, make_bundle
+from latentlog.evidence.calibration import (
+    PIPELINE,
+    SCHEMA,
+    Calibration,
+    PointScores,
+    rules_at,
+)
+from latentlog.evidence.exhibit import Exhibit
+from latentlog.evidence.finding import Finding, decide
 from latentlog.evidence.measurements import (
-    CalibrationRules,
     Condition,
+    CounterScores,
     LogCheck,
     Measurements,
     Rules,
     Time,
 )
+from latentlog.evidence.record import BatchPlace, LoggedCalibration, Record
+from latentlog.evidence.statement import CustodyAction
 from latentlog.ledger.checkpoint import Checkpoint, sign_checkpoint
-from latentlog.ledger.commitment import Opening, OpenedField, commit, value_of
-from latentlog.ledger.digest import Digest
+from latentlog.ledger.commitment import OpenedField, Opening, commit, value_of
+from latentlog.ledger.digest import Digest, pixel_digest
 from latentlog.ledger.entry import (
     OPERATOR,
     CalibrationEntry,
@@ -41,15 +58,12 @@ from tests.evidence.scores import (
     CLOSE,
     DIM,
     GOOD_REPLAY,
-    GREY,
     MODEL,
     NOT_RUN,
     PATCHED_REPLAY,
-    calibration,
     counter,
     measurements,
     model,
-    point,
 )
 
 ORIGIN: Final = "faces.example/log"
@@ -117,13 +131,20 @@ class SmallLog:
     def proof(self, index: int) -> list[Digest]:
         return prove_inclusion(_reader(self.leaves), index, self.size)
 
-    def batch(self, index: int) -> tuple[int, list[Digest]]:
+    def batch(self, index: int) -> BatchPlace:
         seal_index, seal = next(
             (i, e) for i, e in enumerate(self.entries) if i > index and isinstance(e, Seal)
         )
         leaves = self.leaves[seal.first : seal.first + seal.count]
         path = prove_inclusion(_reader(leaves), index - seal.first, seal.count)
-        return seal_index, path
+        return BatchPlace(seal_index, path, index - seal.first)
+
+    def calibration(self, model_digest: str) -> LoggedCalibration | None:
+        return LoggedCalibration(index=CALIBRATION, document=DOCUMENT)
+
+    def recorder_entries(self, name: str) -> list[int]:
+        entries = enumerate(self.entries)
+        return [i for i, e in entries if isinstance(e, RecorderEntry) and e.name == name]
 
     def opening(self, index: int) -> Opening | None:
         return self.openings.get(index)
@@ -138,7 +159,7 @@ def _reader(leaves: Sequence[Digest]) -> Callable[[Sequence[tuple[int, int]]], l
     return lambda nodes: [complete(level, index) for level, index in nodes]
 
 
-def small_log(medium: bytes, document: Digest) -> SmallLog:
+def small_log(medium: bytes) -> SmallLog:
     """Model, recorder, epoch, calibration; 39 outputs of which counter 37 is entry 47."""
     log = SmallLog()
     digest = Digest.fromhex(MODEL)
@@ -161,10 +182,10 @@ def small_log(medium: bytes, document: Digest) -> SmallLog:
     log.operate(
         CalibrationEntry(
             model_digest=digest,
-            document=document,
+            document=Digest.of(DOCUMENT),
             profile="quick",
             beta=0.05,
-            pipeline="0",
+            pipeline=PIPELINE,
             made="here",
         )
     )
@@ -233,8 +254,8 @@ CHECKS: Final = (
 SEALED: Final = Time(at="2026-03-01T12:00:00Z", source="operator")
 
 
-def _measured(*counters: object, **changes: object) -> Measurements:
-    rows = [replace(c, index=ENTRY, sealed_at=SEALED) for c in counters]  # type: ignore[type-var]
+def _measured(*counters: CounterScores, **changes: Any) -> Measurements:
+    rows = [replace(c, index=ENTRY, sealed_at=SEALED) for c in counters]
     m = measurements(model(*rows, **changes))
     lookup = replace(m.models[0].lookups[0], compared=1_052_672) if m.models[0].lookups else None
     scored = replace(m.models[0], lookups=(lookup,)) if lookup else m.models[0]
@@ -253,12 +274,12 @@ OUTCOMES: Final[dict[str, Callable[[], Measurements]]] = {
         counter(cosine=CLOSE, replay=GOOD_REPLAY, sketch_distance=4), condition=_jpeg()
     ),
     "not_produced": lambda: _measured(counter(sketch_distance=92)),
-    "grey_zone": lambda: _measured(counter(cosine=GREY, sketch_distance=88)),
+    "grey_zone": lambda: _measured(counter(cosine=0.62, sketch_distance=88)),
     "depends_on_entry": lambda: _measured(
         counter(cosine=CLOSE, replay=BAD_REPLAY, sketch_distance=31)
     ),
     "altered_region": lambda: _measured(
-        counter(cosine=CLOSE, replay=PATCHED_REPLAY, sketch_distance=22)
+        counter(cosine=CLOSE, replay=replace(PATCHED_REPLAY, global_=1.01), sketch_distance=22)
     ),
     "reachable_unregistered": lambda: _measured(counter(), residual=1.02),
     "power_too_low": lambda: _measured(counter(), range_channel=NOT_RUN, residual=None),
@@ -287,19 +308,122 @@ OUTCOMES: Final[dict[str, Callable[[], Measurements]]] = {
 }
 
 
-def rules_for(document: Digest, **changes: object) -> Rules:
-    points = (
-        point("png", 0.0),
-        point("jpeg", 95.0),
-        point("jpeg", 90.0, produced=148),
-        point("jpeg", 75.0, misses=3, produced=121),
-        point("resize", 0.75, misses=1, produced=140),
+def controls(distortion: str, strength: float, *, found: int = 150) -> PointScores:
+    """150 controls of one point, all but some of them found by their latent."""
+    cosines = (CLOSE,) * found + (0.5,) * (150 - found)
+    return PointScores(
+        distortion=distortion,
+        strength=strength,
+        cosines=cosines,
+        residuals=(1.0,) * 149 + (1.2,),
+        replays=(GOOD_REPLAY,) * 150,
+        others=(BAD_REPLAY,) * 150,
+        foreign=(9.0,) * 20,
     )
-    return Rules(calibrations=(rule(document, points, **changes),))
 
 
-def rule(document: Digest, points: tuple[object, ...], **changes: object) -> CalibrationRules:
-    return replace(
-        calibration(*points, document=document.hex(), entry=CALIBRATION),  # type: ignore[arg-type]
-        **changes,
+DOCUMENT: Final = Calibration(
+    schema=SCHEMA,
+    model="faces",
+    model_digest=MODEL,
+    kind="decoder",
+    dim=DIM,
+    pipeline=PIPELINE,
+    profile="quick",
+    beta=0.05,
+    made="here",
+    control_root="77" * 32,
+    device="cpu",
+    settings=(),
+    points=(
+        controls("png", 0.0),
+        controls("jpeg", 95.0),
+        controls("jpeg", 90.0, found=149),
+        controls("jpeg", 75.0, found=141),
+        controls("resize", 0.75, found=149),
+    ),
+).encode()
+
+
+CITED: Final = (0, 2, CALIBRATION, 6, 8)
+"""Model, recorder, calibration, epoch and reservation of `small_log`."""
+
+
+def portrait(seed: int = 0, side: int = 64) -> npt.NDArray[np.uint8]:
+    """A smooth colourful picture that is nobody's face."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    waves = [np.sin(3 * x * k + seed) * np.cos(2 * y * k + 2 * seed) for k in (1, 2, 3)]
+    return ((np.stack(waves, -1) + 1) * 127.5).astype(np.uint8)
+
+
+def png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format="PNG")
+    return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What `make_bundle` wants of an examination."""
+
+    measurements: Measurements
+    rules: Rules
+    finding: Finding
+    exhibits: tuple[Exhibit, ...]
+    pictures: Mapping[str, npt.NDArray[np.uint8]]
+    cited: tuple[int, ...]
+    seed: str
+    custody: tuple[CustodyAction, ...]
+
+
+def case(outcome: str, *, pixels: npt.NDArray[np.uint8] | None = None) -> tuple[Case, SmallLog]:
+    """A whole case of one of OUTCOMES, and the log it is about."""
+    shown = portrait() if pixels is None else pixels
+    content = png(shown)
+    exhibit = Exhibit(
+        name="disputed portrait.png",
+        role="medium",
+        content=content,
+        pixels=pixel_digest(shown).hex(),
     )
+    measured = OUTCOMES[outcome]()
+    counted = rules_at(DOCUMENT, measured.multiplicity, entry=CALIBRATION, rules=Rules())
+    rules = Rules(calibrations=(counted,))
+    medium = replace(measured.medium, sha256=exhibit.sha256, pixels=exhibit.pixels)
+    measured = replace(measured, medium=medium)
+    finding = decide(measured, rules)
+    noise = np.random.default_rng(1).integers(-3, 4, shown.shape)
+    near = np.clip(shown.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+    pictures: dict[str, npt.NDArray[np.uint8]] = {"medium": shown}
+    pictures["replayed" if finding.entry else "reconstruction"] = near
+    if outcome == "altered_region":
+        pictures["map"] = np.zeros(shown.shape[:2], np.uint8)
+        pictures["map"][20:40, 10:30] = 255
+    entry = (ENTRY,) if finding.entry else ()
+    made = Case(
+        measurements=measured,
+        rules=rules,
+        finding=finding,
+        exhibits=(exhibit,),
+        pictures=pictures,
+        cited=(*CITED, *entry),
+        seed="20260301",
+        custody=(CustodyAction(at="2026-03-04T05:00:00Z", step=1, what=exhibit.name),),
+    )
+    return made, small_log(content)
+
+
+def signature(**changes: Any) -> Signature:
+    sound = Signature(
+        name="A. Examiner, Institute of Examples",
+        role="independent",
+        key=EXAMINER_KEY,
+        created=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
+        versions={"latentlog": "0.1.0", "numpy": "2.4.6", "python": "3.11.7", "torch": "2.12.0"},
+    )
+    return replace(sound, **changes)
+
+
+def parts(outcome: str, **options: Any) -> dict[str, bytes]:
+    made, log = case(outcome)
+    return make_bundle(made, cast(Record, log), signature(), **options)

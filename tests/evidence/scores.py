@@ -69,6 +69,7 @@ def model(*counters: CounterScores, **changes: Any) -> ModelScores:
         residual=25.0,
         live=live(),
         disclosed_epochs=(0,),
+        undisclosed_epochs=(),
     )
     return replace(sound, **changes)
 
@@ -120,6 +121,8 @@ def point(distortion: str, strength: float, **changes: Any) -> PointRule:
         replay_local=(2.0, 1.7, 1.5),
         reach=1.3,
         false_replays=0,
+        foreign=20,
+        foreign_reached=0,
     )
     return replace(sound, **changes)
 
@@ -135,8 +138,6 @@ def calibration(*points: PointRule, **changes: Any) -> CalibrationRules:
         device="cpu",
         beta=0.05,
         points=points or (point("png", 0.0), point("jpeg", 90.0), point("jpeg", 75.0)),
-        foreign=20,
-        foreign_reached=0,
     )
     return replace(sound, **changes)
 

@@ -498,3 +498,20 @@ def test_the_whole_table_has_no_third_way_to_a_verdict() -> None:
         silent = cosine == FAR and not digests and replay in (BAD_REPLAY, None)
         expected = "produced" if named and replay == GOOD_REPLAY else "inconclusive"
         assert outcome == ("not_produced" if silent else expected)
+
+
+def test_a_range_channel_that_takes_composites_for_its_own_has_no_power() -> None:
+    blind = point("png", 0.0, foreign_reached=9)
+    reachable = measurements(model(counter(), residual=1.1))
+    finding = decide(reachable, rules(calibration(blind, point("jpeg", 90.0))))
+    assert finding.outcome == "not_produced"
+    assert finding.explanation.startswith(wording.NO_RANGE.strip())
+
+
+def test_silence_of_some_epochs_is_not_silence_of_all() -> None:
+    m = measurements(model(counter(), undisclosed_epochs=(3,)))
+    finding = decide(m, rules())
+    assert finding.reason == "power_too_low"
+    assert any("not disclosed" in a for a in finding.assumptions)
+    hit = measurements(model(counter(cosine=CLOSE, replay=GOOD_REPLAY), undisclosed_epochs=(3,)))
+    assert decide(hit, rules()).outcome == "produced"

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentlog.ledger.checkpoint import (
@@ -49,6 +49,7 @@ def test_the_text_is_three_lines() -> None:
     assert format_checkpoint(CHECKPOINT) == f"{ORIGIN}\n20852163\n{ROOT}\n"
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2**63 - 1), st.binary(min_size=32, max_size=32))
 def test_any_checkpoint_reads_back(size: int, root: bytes) -> None:
     checkpoint = Checkpoint(ORIGIN, size, Digest(root))

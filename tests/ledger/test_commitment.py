@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentlog.ledger import canonical
@@ -125,6 +125,7 @@ def test_an_opening_reads_back() -> None:
     assert Opening.decode(few.encode()) == few
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8")), st.integers(0, 2**40), st.integers(0, 2**40))
 def test_any_prompt_and_counter_read_back(prompt: str, epoch: int, counter: int) -> None:
     opening = Opening(epoch, counter, {"conditioning": OpenedField(SALT, {"prompt": prompt})})

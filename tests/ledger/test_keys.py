@@ -172,6 +172,8 @@ def test_public_keys_are_32_bytes_in_lowercase_hexadecimal() -> None:
         with pytest.raises(MalformedKey):
             PublicKey.fromhex(wrong)
     with pytest.raises(MalformedKey):
+        PublicKey.fromhex(None)  # type: ignore[arg-type]
+    with pytest.raises(MalformedKey):
         SigningKey(b"short")
 
 

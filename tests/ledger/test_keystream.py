@@ -148,7 +148,9 @@ def test_a_scan_reuses_one_buffer_of_about_a_megabyte() -> None:
 
 def test_raw_writes_into_a_given_buffer() -> None:
     out = memoryview(bytearray(3 * SCHEDULE.row_bytes + 5))
-    np.testing.assert_array_equal(SCHEDULE.raw(4, 3, out), SCHEDULE.raw(4, 3))
+    k = SCHEDULE.raw(4, 3, out)
+    np.testing.assert_array_equal(k, SCHEDULE.raw(4, 3))
+    assert np.shares_memory(k, np.frombuffer(out, np.uint8))
     with pytest.raises(LatentOutOfRange):
         SCHEDULE.raw(4, 4, out)
 

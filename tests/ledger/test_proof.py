@@ -157,6 +157,7 @@ def test_a_changed_byte_is_refused_or_changes_nothing(data: st.DataObject) -> No
         pass
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**63 - 1),
     st.lists(st.binary(min_size=32, max_size=32).map(Digest), max_size=HASH_LIMIT),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from latentlog.ledger.checkpoint import (
 )
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.errors import ForkDetected, InvalidProof, MalformedTile, TileMissing
+from latentlog.ledger.export import write_tiles
 from latentlog.ledger.keys import SigningKey
 from latentlog.ledger.note import NoteSigner
 from latentlog.ledger.tiles import (
@@ -28,7 +30,6 @@ from latentlog.ledger.tiles import (
     encode_bundle,
     folder_fetch,
     tiles_of,
-    write_tiles,
 )
 
 ORIGIN = "example.com/log"
@@ -224,16 +225,21 @@ def test_no_unchecked_entry_is_ever_returned() -> None:
     shown = tree(700)
     files = shown.files()
     files["tile/entries/001"] = encode_bundle([*ENTRIES[256:511], b"forged"])
-    seen: list[bytes] = []
+    entries = TileReader(fetch_from(files), shown.checkpoint).entries()
+    assert list(islice(entries, 256)) == ENTRIES[:256]
     with pytest.raises(InvalidProof):
-        seen.extend(TileReader(fetch_from(files), shown.checkpoint).entries())
-    for entry in TileReader(fetch_from(files), shown.checkpoint).entries():
-        if len(seen) == 256:
-            break
-        seen.append(entry)
-        if len(seen) == 256:
-            break
-    assert seen == ENTRIES[:256]
+        next(entries)
+
+
+def test_a_consistent_forgery_of_tiles_and_entries_is_refused() -> None:
+    """Whoever serves the files can make them agree with each other, not with the signed root."""
+    shown = tree(700)
+    forged = Tree(700, [b"forged", *ENTRIES[1:]]).files()
+    with pytest.raises(InvalidProof, match="signed root"):
+        TileReader(fetch_from(forged), shown.checkpoint)
+    mixed = {**shown.files(), **{p: forged[p] for p in ("tile/0/000", "tile/entries/000")}}
+    with pytest.raises(InvalidProof, match="not a part of the signed tree"):
+        next(TileReader(fetch_from(mixed), shown.checkpoint).entries())
 
 
 def test_a_file_larger_than_any_tile_is_not_read(tmp_path: Path) -> None:
