@@ -84,7 +84,10 @@ def _spelling(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return _placeholder(parameter)
     names = ", ".join([*parameter.opts, *parameter.secondary_opts])
-    return names if parameter.is_flag else f"{names} {parameter.metavar or 'VALUE'}"
+    if parameter.is_flag:
+        return names
+    choices = parameter.type_descriptor.choices
+    return f"{names} {parameter.metavar or ' | '.join(map(str, choices))}"
 
 
 def _examples(command: Any) -> list[str]:

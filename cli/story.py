@@ -64,7 +64,7 @@ def cases(folder: str) -> tuple[Case, ...]:
         ),
         Case(
             name="photograph",
-            title="4. A photograph of a person (NASA, public domain) is said to come from the model.",
+            title="4. A photograph of a person (NASA, public domain) is said to come from it.",
             medium=PHOTOGRAPH,
             outcome="NOT PRODUCED",
             reason="nothing_within_envelope",

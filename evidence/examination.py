@@ -13,6 +13,7 @@ from latentlog.evidence.finding import Finding
 from latentlog.evidence.measure import Model
 from latentlog.evidence.measurements import Measurements, Rules, Time
 from latentlog.evidence.record import LoggedCalibration, ModelView
+from latentlog.evidence.statement import Shown
 from latentlog.inversion.result import InversionPlan
 
 Pixels = npt.NDArray[np.uint8]
@@ -60,7 +61,7 @@ class Examination:
     rules: Rules
     exhibits: tuple[Exhibit, ...]
     """The medium first, then the calibration documents."""
-    pictures: Mapping[str, Pixels]
+    pictures: Mapping[Shown, Pixels]
     """"medium", "replayed" or "reconstruction", "map": 8-bit, (H, W, C)."""
     cited: tuple[int, ...]
     """Log entries that the finding rests on, without their seals."""

@@ -52,6 +52,7 @@ from latentlog.evidence.measurements import (
 from latentlog.evidence.profiles import Point
 from latentlog.evidence.record import LoggedCalibration, ModelView, Record
 from latentlog.evidence.show import show
+from latentlog.evidence.statement import Shown
 from latentlog.inversion.errors import InversionError
 from latentlog.inversion.picture import Picture, read_picture
 from latentlog.ledger.codec import format_time
@@ -394,7 +395,7 @@ class _Examiner:
             cited |= {*view.related, *(() if view.index is None else (view.index,))}
         return tuple(sorted(i for i in cited if i < self._record.size))
 
-    def _pictures(self, parts: list[_Part], finding: Finding) -> dict[str, Pixels]:
+    def _pictures(self, parts: list[_Part], finding: Finding) -> dict[Shown, Pixels]:
         if self._picture is None:
             return {}
         part = next((p for p in parts if p.tested.view.name == finding.model), parts[0])

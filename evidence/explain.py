@@ -22,10 +22,10 @@ def explanation(
     if chosen is None:
         return wording.REASONS["wrong_format"].format(problem=m.medium.problem).strip()
     row = chosen.row
+    place = (row.scores.index, row.scores.epoch, row.scores.counter) if row else (None, 0, 0)
     values = {
-        "entry": wording.entry_words(row.scores.index, row.scores.epoch, row.scores.counter)
-        if row
-        else "an entry",
+        "entry": wording.entry_words(*place) if row else "an entry",
+        "output": wording.output_words(*place) if row else "an output",
         "models": " and ".join(j.model.name for j in judged),
         "condition": chosen.model.condition.words if chosen.model.condition else "unknown",
         "checks": ", ".join(c.name for c in m.log_checks if c.ok is False),

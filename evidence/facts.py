@@ -106,7 +106,7 @@ def verify_probability(statement: Statement) -> tuple[None, str]:
         default=0.0,
     )
     log10 = null.floored(log_p) / math.log(10.0)
-    if not _close(log10, finding.log10_p_family) or null.format_p(log_p) != finding.p_family:
+    if not _close_log(log10, finding.log10_p_family) or null.format_p(log_p) != finding.p_family:
         raise WrongNumber(
             "the probability does not follow from the measured cosines",
             expected=f"{null.format_p(log_p)} (log10 {log10!r})",
@@ -194,7 +194,7 @@ def _verify_counter(counter: CounterScores, model: ModelScores, entries: Verifie
             expected=f"{counter.epoch}/{counter.counter} from {counter.source}",
             got=f"{entry.epoch}/{entry.counter} from {entry.source}",
         )
-    if counter.epoch not in model.disclosed_epochs:
+    if counter.epoch not in (*model.disclosed_epochs, *model.undisclosed_epochs):
         raise WrongEntry(f"entry {counter.index} is not of an epoch of {model.name}")
     sealed = counter.sealed_at
     if sealed and sealed.source == "operator":
@@ -257,18 +257,20 @@ def _disagreement(expected: Any, got: Any, where: str) -> tuple[str, Any, Any] |
         ]
     else:
         same = expected == got and type(expected) is type(got)
-        return None if same or _same_decimal(expected, got) else (where, expected, got)
+        return None if same or _same_decimal(expected, got, where) else (where, expected, got)
     return next((found for pair in pairs if (found := _disagreement(*pair))), None)
 
 
-def _same_decimal(a: Any, b: Any) -> bool:
+def _same_decimal(a: Any, b: Any, where: str) -> bool:
     if not (isinstance(a, str) and isinstance(b, str)):
         return False
     try:
-        return _close(strict.parse_decimal(a), strict.parse_decimal(b))
+        x, y = strict.parse_decimal(a), strict.parse_decimal(b)
     except MalformedMeasurements:
         return False
+    # Only a logarithm may vanish by rounding; a probability near zero is not near every other one.
+    return _close_log(x, y) if "log10" in where else math.isclose(x, y, rel_tol=LIBM_TOLERANCE)
 
 
-def _close(a: float, b: float) -> bool:
+def _close_log(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=LIBM_TOLERANCE, abs_tol=1e-12)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+from latentlog.evidence.calibration import Calibration
 from latentlog.evidence.errors import CalibrationMissing, NothingToExamine
 from latentlog.evidence.measurements import LogCheck, State, Time
 from latentlog.evidence.record import (
@@ -37,6 +38,7 @@ from latentlog.ledger.entry import (
 from latentlog.ledger.epochs import EpochState, derive_epoch_key, epoch_states
 from latentlog.ledger.errors import (
     KeyFileMissing,
+    MalformedOpening,
     NoSuchEntry,
     UnreadableOpening,
     WrongOpening,
@@ -44,10 +46,11 @@ from latentlog.ledger.errors import (
 from latentlog.ledger.home import Home, open_log, open_vault
 from latentlog.ledger.keystream import EpochKey
 from latentlog.ledger.log import Clock, Log, utc_now
-from latentlog.ledger.openings import openings, read_opening
+from latentlog.ledger.openings import read_opening, stored_openings, verify_opening
 from latentlog.ledger.registry import models
 from latentlog.ledger.storage import Reader
 from latentlog.ledger.store.vault import VaultStore
+from latentlog.ledger.vault import open_opening
 
 
 class LocalRecord:
@@ -184,12 +187,19 @@ class LocalRecord:
     # Openings.
 
     def openings(self, epoch: int) -> Iterator[OpenedEntry]:
+        """Stream what can be opened; one that does not open its entry is the audit's to report."""
         if self._vault is None:
             return
-        for index, _counter, opening in openings(self._log, self._vault, epoch):
-            if index >= self.size:
+        for stored in stored_openings(self._log, self._vault, epoch=epoch):
+            if stored.index >= self.size:
                 return
-            yield OpenedEntry(index, opening)
+            if stored.blob is None or stored.record_key is None:
+                continue
+            try:
+                opening = open_opening(stored.record_key, stored.blob)
+                yield OpenedEntry(stored.index, verify_opening(self.origin, stored.entry, opening))
+            except (UnreadableOpening, WrongOpening, MalformedOpening):
+                continue
 
     def opening(self, index: int) -> Opening | None:
         if self._vault is None:
@@ -255,6 +265,19 @@ class LocalRecord:
         return (
             Time(at=format_time(seal.time), source="operator") if isinstance(seal, Seal) else None
         )
+
+
+def log_calibration(log: Log, calibration: Calibration) -> int:
+    """Store a calibration's document, append its entry and return the entry's index."""
+    made = CalibrationEntry(
+        model_digest=Digest.fromhex(calibration.model_digest),
+        document=log.add_document(calibration.encode()),
+        profile=calibration.profile,
+        beta=calibration.beta,
+        pipeline=calibration.pipeline,
+        made=calibration.made,
+    )
+    return log.append([made]).first
 
 
 def _master_key(home: Home) -> bytes | None:

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latentlog.evidence.measurements import Condition, ReplayScore
+from latentlog.evidence.record import ModelView
 from latentlog.evidence.replay import replay_score
 from latentlog.inversion.forward import Channel, Observed, read_channel
 from latentlog.inversion.picture import Picture
 from latentlog.inversion.result import (
+    GeneratorSpec,
     Inversion,
     InversionPlan,
     ModelDescription,
@@ -70,6 +72,18 @@ class Inverted:
     inversion: Inversion
 
 
+def spec_of(view: ModelView) -> GeneratorSpec:
+    """Return what a model process is started with, from a model's entry in the record."""
+    return GeneratorSpec(
+        latent_shape=view.latent_shape,
+        prior="uniform" if view.prior == "uniform" else "normal",
+        lo=view.lo,
+        hi=view.hi,
+        kind=view.kind,
+        steps=view.steps,
+    )
+
+
 def read_medium(source: bytes | Picture, shape: tuple[int, int, int]) -> Reading:
     """Read a file against a model's output shape (C, H, W).
 
@@ -120,7 +134,12 @@ def latents_for(model: Model, canonical: Integers) -> Images:
 
 def observe(observed: Observed, channel: Channel) -> Observation:
     """Return a file's observation under one assumed channel."""
-    return Observation(pixels=observed.pixels, channel=channel)
+    coding = observed.picture.jpeg if channel.codec == "jpeg" else None
+    return Observation(
+        pixels=observed.pixels,
+        channel=channel,
+        coefficients=coding.coefficients if coding else None,
+    )
 
 
 def condition_of(observed: Observed, shape: tuple[int, int, int]) -> Condition:

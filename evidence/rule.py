@@ -5,7 +5,7 @@ Pure functions of `measurements`; `finding` turns the result into the object tha
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from latentlog.evidence import null
@@ -89,18 +89,38 @@ class Judged:
 
 
 def matching_point(condition: Condition | None, points: tuple[PointRule, ...]) -> PointRule | None:
-    """Return the calibrated point nearest to a medium's condition that is at least as harsh as
-    some point: None where the condition is harsher than everything measured for it.
+    """Return the calibrated point nearest to a medium's condition, with the limits that hold there.
 
-    Nearest, never loosest: a replay is judged by the tolerance of this medium's own distortion. Of
-    two equally near points the milder one counts.
+    Between two points of one distortion the looser of these two limits holds; milder than the
+    mildest, the untouched picture (PNG) is the second. Never the loosest of the envelope. None
+    where the condition is harsher than everything measured for its distortion.
     """
     if condition is None:
         return None
-    same = [p for p in points if p.distortion == condition.distortion]
-    if not any(p.strength <= condition.strength for p in same):
+    strength = condition.strength
+    same = sorted(
+        (p for p in points if p.distortion == condition.distortion), key=lambda p: p.strength
+    )
+    harsher = [p for p in same if p.strength <= strength]
+    if not harsher:
         return None
-    return min(same, key=lambda p: (abs(p.strength - condition.strength), -p.strength))
+    untouched = [p for p in points if p.distortion == "png"]
+    milder = [p for p in same if p.strength > strength] or untouched
+    if harsher[-1].strength == strength or not milder:
+        return harsher[-1]
+    between = (harsher[-1], milder[0])
+    nearest = min(
+        (p for p in between if p.distortion == condition.distortion),
+        key=lambda p: (abs(p.strength - strength), -p.strength),
+    )
+    return replace(
+        nearest,
+        replay_global=max(p.replay_global for p in between),
+        replay_local=tuple(map(max, *(p.replay_local for p in between))),
+        reach=max(p.reach for p in between),
+        foreign=harsher[-1].foreign,
+        foreign_reached=harsher[-1].foreign_reached,
+    )
 
 
 def envelope(calibration: CalibrationRules) -> tuple[EnvelopePoint, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentlog.evidence.measure import Inverted, Model, latents_for
+from latentlog.evidence.statement import Shown
 from latentlog.ledger.keystream import Integers
 
 Pixels = npt.NDArray[np.uint8]
@@ -18,9 +19,9 @@ _BLACK, _WHITE = 1.0, 5.0
 
 def show(
     medium: Pixels, process: Model, inverted: Inverted | None, latent: Integers | None
-) -> dict[str, Pixels]:
+) -> dict[Shown, Pixels]:
     """Return 8-bit pictures (H, W, C): "medium", "replayed" or "reconstruction", "map"."""
-    pictures = {"medium": medium}
+    pictures: dict[Shown, Pixels] = {"medium": medium}
     if inverted is None:
         return pictures
     observation = inverted.observation
@@ -29,7 +30,7 @@ def show(
         image = process.generate(latents_for(process, latent[None]))
         pictures["map"] = _map_picture(process.residuals(image, observation)[0].map)
     sent = process.transmit(image, observation.channel)[0]
-    shown = "reconstruction" if latent is None else "replayed"
+    shown: Shown = "reconstruction" if latent is None else "replayed"
     pictures[shown] = np.rint(np.clip(sent, 0.0, 255.0)).astype(np.uint8)
     return pictures
 

@@ -255,6 +255,9 @@ def _require_sound(statement: Statement, subject: dict[str, Any]) -> None:
     for figure in statement.figures:
         if not _FIGURE.fullmatch(figure.path):
             raise MalformedStatement("not the path of a figure", got=figure.path[:80])
+        least = min(figure.width, figure.height, figure.enlarged, figure.gain)
+        if least < 1 or not 0 <= figure.largest <= 255:
+            raise MalformedStatement(f"{figure.path} is described impossibly")
     indices = [citation.index for citation in statement.cited]
     if indices != sorted(set(indices)):
         raise MalformedStatement("cited entries are listed once each, ascending")

@@ -7,7 +7,7 @@ proposition, or names a product.
 from typing import Final
 
 PRODUCED: Final = (
-    "The medium is {entry}'s output, or a copy that cannot be told apart at this medium's quality. "
+    "The medium is {output}, or a copy that cannot be told apart at this medium's quality. "
     "This does not say who copied, altered or circulated it."
 )
 NOT_PRODUCED: Final = (
@@ -22,13 +22,13 @@ COVERS: Final = "This covers the model with digest {digests} and the logs examin
 
 REASONS: Final[dict[str, str]] = {
     "digest_and_replay": (
-        "A digest sealed for this entry equals the medium's, and its latent, derived again from "
-        "the disclosed epoch key, regenerates the medium within the calibrated tolerance."
+        "A digest sealed for it equals the medium's, and its latent, derived again from the "
+        "disclosed epoch key, regenerates the medium within the calibrated tolerance."
     ),
     "latent_and_replay": (
-        "The latent recovered from the medium lies closer to this entry's latent than coincidence "
-        "allows, and that latent, derived again from the disclosed epoch key, regenerates the "
-        "medium within the calibrated tolerance."
+        "The latent recovered from the medium lies closer to that output's latent than "
+        "coincidence allows, and that latent, derived again from the disclosed epoch key, "
+        "regenerates the medium within the calibrated tolerance."
     ),
     "nothing_within_envelope": (
         "No latent of the record is close to the one recovered from the medium, no sealed digest "
@@ -129,6 +129,12 @@ def entry_words(index: int | None, epoch: int, counter: int) -> str:
     if index is not None:
         return f"entry {index}"
     return f"counter {counter} of epoch {epoch}"
+
+
+def output_words(index: int | None, epoch: int, counter: int) -> str:
+    """Name a counter's output."""
+    words = entry_words(index, epoch, counter)
+    return f"{words}'s output" if index is not None else f"the output of {words}"
 
 
 def detail(text: str) -> str:

@@ -55,7 +55,7 @@ def _answer(
         send({"error": "ChildFailed", "message": "the model's process ran out of memory"})
     # Whatever the model raises is its own fault and must not end the conversation.
     except Exception as error:
-        import traceback; text = traceback.format_exc()[:1500]
+        import traceback; text = traceback.format_exc()[-1400:]
         kind = "ran out of memory" if "alloc" in text else "failed"
         send({"error": "ChildFailed", "message": f"the model's process {kind}", "got": text})
     else:

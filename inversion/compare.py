@@ -16,7 +16,7 @@ def compare(
 ) -> tuple[list[float], npt.NDArray[np.float32]]:
     """Return each image's whitened residual (rms) and its energy over the model's grid (B, H, W)."""
     target = transmission.target(observation)
-    residual = miss(transmission.features(images), target)  # (B, m)
+    residual = miss(transmission.features(images), target.value, target.low, target.high)  # (B, m)
     energy = residual.square()
     values = [float(v) for v in energy.mean(-1).sqrt()]
     field = transmission.energy_map(energy)

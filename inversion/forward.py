@@ -96,6 +96,17 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One picture to invert: the pixels as stored, and what is assumed to have happened to them."""
+
+    pixels: npt.NDArray[np.uint8]
+    """(H, W, C) as the file decodes."""
+    channel: Channel
+    coefficients: tuple[npt.NDArray[np.int32], ...] | None = None
+    """JPEG: the file's own quantised levels per component, (rows, columns, 64); None when unread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """A file as read, and every channel that would explain its size, colours and coding."""
 
@@ -104,6 +115,18 @@ class Observed:
     candidates: tuple[Channel, ...]
     """Most plausible first; the one with the smallest residual is the inferred one."""
     picture: Picture
+
+    def observations(self) -> list[Observation]:
+        """Return the file as an observation through each candidate channel."""
+        return [self.observe(channel) for channel in self.candidates]
+
+    def observe(self, channel: Channel | None = None) -> Observation:
+        """Return the file as an observation through `channel`, the most plausible one unless named."""
+        chosen = channel or self.candidates[0]
+        coding = self.picture.jpeg
+        levels = coding.coefficients if coding and chosen.codec == "jpeg" else None
+        kept = levels[: len(chosen.tables)] if levels else None
+        return Observation(pixels=self.pixels, channel=chosen, coefficients=kept)
 
 
 def read_channel(
@@ -162,7 +185,7 @@ def _in_model_colours(picture: Picture, channels: int) -> npt.NDArray[np.uint8]:
             got=f"channels that differ by up to {spread}",
         )
     if picture.jpeg is not None:
-        return picture.jpeg.planes[0][:, :, None]
+        return picture.jpeg.luma[:, :, None]
     return np.ascontiguousarray(pixels[:, :, :1])
 
 

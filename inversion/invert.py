@@ -1,17 +1,28 @@
-"""Many pictures to many latents: multi-start descent, Levenberg–Marquardt, posterior. Runs in the child."""
+"""Many pictures to many latents: guess, approach, refine, and start again where the floor is missed.
+
+Pictures that went through the same channel share every forward pass. A picture's starts depend on its own pixels and
+the plan's seed, not on its neighbours. Runs in the child; `sandbox.py` is the way in.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentlog.inversion.encoder import Encoder, SampleBank
+from latentlog.inversion.forward import Channel
 from latentlog.inversion.generator import Generator
-from latentlog.inversion.prior import PRECISION, draw, gaussian_moments
+from latentlog.inversion.levenberg import Fit, gauss_newton
+from latentlog.inversion.objective import LINK_SOFTNESS, Likelihood, Model, PixelLink
+from latentlog.inversion.posterior import gaussian_posterior
+from latentlog.inversion.prior import PRECISION, draw
 from latentlog.inversion.result import (
     Attempt,
     GeneratorSpec,
@@ -19,11 +30,31 @@ from latentlog.inversion.result import (
     InversionPlan,
     Observation,
 )
-from latentlog.inversion.transmit import Target, Transmission, miss
+from latentlog.inversion.transmit import Target, Transmission
+
+OnStep = Callable[[Any], None]
+NEAR: Final = 3.0
+"""Gray levels (rms) at which the approach hands over to the likelihood."""
+FLOOR_SLACK: Final = 0.05
+FLOOR_DEVIATIONS: Final = 4.0
+"""The floor's tolerance: a fixed part for the model of the noise, and a part for its randomness."""
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best attempt at one picture so far."""
+
+    residual: float = np.inf
+    at_floor: bool = False
+    stop: str = "steps"
+    z: Tensor | None = None
+    information: Tensor | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 class Inverter:
-    """Inverts observations through one generator."""
+    """Inverts observations through one generator; keeps the samples its encoders are fitted on."""
 
     def __init__(
         self,
@@ -37,113 +68,199 @@ class Inverter:
         self.spec = spec
         self.shape = shape
         self.device = device
+        self.bank = SampleBank(self._images, spec)
+        self.encoders: dict[tuple[Any, ...], Encoder] = {}
+
+    def _images(self, z: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.generator(z.reshape(-1, *self.spec.latent_shape).to(self.device))
 
     def invert(
         self,
         observations: Sequence[Observation],
         plan: InversionPlan,
         *,
-        on_step: Callable[[Any], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> list[Inversion]:
         """Recover every observation's latent."""
-        results = []
+        groups: dict[Channel, list[int]] = {}
         for index, observation in enumerate(observations):
-            results.append(self._one(observation, plan, index))
-            if on_step is not None:
-                on_step({"done": index + 1, "of": len(observations)})
-        return results
+            groups.setdefault(observation.channel, []).append(index)
+        found: dict[int, Inversion] = {}
+        for channel, indices in groups.items():
+            line = Transmission(channel, self.shape, self.spec.lo, self.spec.hi, self.device)
+            search = _Search(self, line, [observations[i] for i in indices], plan)
+            for index, inversion in zip(indices, search.run(on_step), strict=True):
+                found[index] = inversion
+        return [found[index] for index in range(len(observations))]
 
-    def _one(self, observation: Observation, plan: InversionPlan, index: int) -> Inversion:
+    def encoder(self, line: Transmission) -> Encoder:
+        """Return the encoder for pictures of this size and colour, fitting it the first time."""
+        channel = line.channel
+        key = (channel.size, channel.gray, channel.resize)
+        if key not in self.encoders:
+            self.encoders[key] = Encoder(self.bank, line)
+        return self.encoders[key]
+
+
+class _Search:
+    """The search for the latents of pictures that share a channel."""
+
+    def __init__(
+        self,
+        inverter: Inverter,
+        line: Transmission,
+        observations: list[Observation],
+        plan: InversionPlan,
+    ) -> None:
+        self.spec, self.plan, self.line = inverter.spec, plan, line
+        self.inverter = inverter
+        self.observations = observations
+        self.model = Model(inverter.generator, inverter.spec, line, plan.chunk_bytes)
+        self.targets = [line.target(o) for o in observations]
+        self.likelihood = Likelihood(self.model, self.targets)
+        self.link = PixelLink(self.model, observations, _softness(line))
+        self.precision = PRECISION[self.spec.prior]
+        self.seeds = [_seed(o, plan.seed) for o in observations]
+        self.best = [_Best() for _ in observations]
+
+    def run(self, on_step: OnStep | None) -> list[Inversion]:
+        """Run rounds of starts until every picture is at its floor or out of starts."""
+        used, round_number = 0, 0
+        missing = list(range(len(self.observations)))
+        while missing and used < self.plan.max_starts:
+            # The encoder's own guess usually suffices, so it goes alone first.
+            count = 1 if round_number == 0 else min(self.plan.starts, self.plan.max_starts - used)
+            self._round(missing, count, round_number, on_step)
+            used, round_number = used + count, round_number + 1
+            missing = [i for i in missing if not self.best[i].at_floor]
+        return [self._result(i) for i in range(len(self.observations))]
+
+    def _round(self, missing: list[int], count: int, number: int, on_step: OnStep | None) -> None:
+        kinds, starts = zip(*(self._start(i, number, k) for i in missing for k in range(count)))
+        rows = [i for i in missing for _ in range(count)]
+        at_once = max(count, self.model.rows_at_once() // count * count)
+        for at in range(0, len(rows), at_once):
+            part = slice(at, at + at_once)
+            self._attempt(torch.stack(starts[part]), rows[part], list(kinds[part]))
+            if on_step is not None:
+                solved = sum(b.at_floor for b in self.best)
+                on_step({"round": number, "row": min(at + at_once, len(rows)), "rows": len(rows),
+                         "at_floor": solved, "pictures": len(self.best)})  # fmt: skip
+
+    def _start(self, index: int, number: int, which: int) -> tuple[str, Tensor]:
+        """Return one start: the guess, a draw around it, or a draw from the prior, in turn."""
+        seed = self.seeds[index]
+        if self.plan.encoder and (number == 0 or which % 2 == 0):
+            encoder = self.inverter.encoder(self.line)
+            pixels = torch.from_numpy(self.observations[index].pixels.astype(np.float32))
+            guess = encoder.guess(pixels.permute(2, 0, 1)[None].to(self.line.device))
+            if number == 0:
+                return "encoder", guess[0]
+            return "scattered", encoder.scatter(guess, seed)[0]
+        z = draw(self.spec.prior, 1, self.spec.dim, seed)
+        return "prior", z[0].to(self.line.device)
+
+    def _attempt(self, z: Tensor, rows: list[int], kinds: list[str]) -> None:
+        """Approach and refine one batch of starts, and keep what is better than before."""
         began = time.monotonic()
-        spec = self.spec
-        line = Transmission(observation.channel, self.shape, spec.lo, spec.hi, self.device)
-        target = line.target(observation)
-        seed = torch.Generator().manual_seed(plan.seed * 1_000_003 + index)
-        z = draw(spec.prior, plan.starts, spec.dim, seed).to(self.device)
-        z = self._descend(z, line, target, plan.descent_steps)
-        z, curvature = self._refine(z, line, target, plan.lm_steps)
-        with torch.no_grad():
-            image = self.generator(z.view(-1, *spec.latent_shape))
-            r = miss(line.features(image), target)
-        rms = r.square().mean(-1).sqrt()
-        best = int(rms.argmin())
-        cov = torch.linalg.inv(curvature[best].double()).cpu().numpy()
-        post_var = np.diag(cov)
-        p = PRECISION[spec.prior]
-        mean = z[best].double().cpu().numpy()
-        cavity_precision = np.maximum(1 / post_var - p, 1e-6)
-        cavity_mean = mean / post_var / cavity_precision
-        v, sd = gaussian_moments(spec.prior, cavity_mean, cavity_precision**-0.5)
-        residual = float(rms[best])
-        return Inversion(
-            latent=mean,
-            gaussian=v,
-            sd=sd,
-            residual=residual,
-            at_floor=residual < 1.1,
-            stop="floor" if residual < 1.1 else "steps",
-            reconstruction=image[best].cpu().numpy(),
-            channel=observation.channel,
-            seconds=time.monotonic() - began,
-            attempts=tuple(
-                Attempt(start="random", residual=float(x), stop="steps") for x in rms
-            ),
+        index = torch.tensor(rows, device=z.device)
+        near = self._approach(z, index)
+        keep = self._promising(near, rows)
+        fit = gauss_newton(
+            self.likelihood,
+            near.z[keep],
+            index[keep],
+            precision=self.precision,
+            steps=self.plan.lm_steps,
+        )
+        each = (time.monotonic() - began) / len(rows)
+        for i in rows:
+            self.best[i].seconds += each
+        for j, k in enumerate(keep):
+            self._record(rows[k], kinds[k], fit, j)
+
+    def _approach(self, z: Tensor, index: Tensor) -> Fit:
+        return gauss_newton(
+            self.link,
+            z,
+            index,
+            precision=self.precision,
+            steps=self.plan.approach_steps,
+            stop_below=(NEAR / 64.0) ** 2,
         )
 
-    def _descend(self, z: Tensor, line: Transmission, target: Target, steps: int) -> Tensor:
-        p = PRECISION[self.spec.prior]
-        first, second = torch.zeros_like(z), torch.zeros_like(z)
-        for step in range(1, steps + 1):
-            z = z.detach().requires_grad_(True)
-            r = miss(line.features(self.generator(z.view(-1, *self.spec.latent_shape))), target)
-            loss = 0.5 * (r.square().sum() + p * z.square().sum())
-            (slope,) = torch.autograd.grad(loss, z)
-            first = first.lerp(slope, 0.1)
-            second = second.lerp(slope.square(), 0.01)
-            rate = 0.1 * (1 - 0.99**step) ** 0.5 / (1 - 0.9**step)
-            z = z.detach() - rate * first / (second.sqrt() + 1e-12)
-        return z.detach()
+    def _promising(self, near: Fit, rows: list[int]) -> list[int]:
+        """Keep the better half of each picture's starts, at least one."""
+        misfit = near.residual.square().mean(-1).tolist()
+        chosen: list[int] = []
+        for i in dict.fromkeys(rows):
+            mine = sorted((k for k, row in enumerate(rows) if row == i), key=misfit.__getitem__)
+            chosen += mine[: (len(mine) + 1) // 2]
+        return sorted(chosen)
 
-    def _refine(
-        self, z: Tensor, line: Transmission, target: Target, steps: int
-    ) -> tuple[Tensor, Tensor]:
-        p = PRECISION[self.spec.prior]
-        n, d = z.shape
-        eye = torch.eye(d, device=self.device)
+    def _record(self, index: int, kind: str, fit: Fit, j: int) -> None:
+        best, target = self.best[index], self.targets[index]
+        residual, tolerance = _quality(
+            fit.residual[j], target, fit.information[j], self.precision
+        )
+        at_floor = residual <= tolerance
+        stop = "floor" if at_floor else ("converged" if bool(fit.settled[j]) else "steps")
+        best.attempts.append(Attempt(start=kind, residual=residual, stop=stop))
+        if residual < best.residual:
+            best.residual, best.at_floor, best.stop = residual, at_floor, stop
+            best.z, best.information = fit.z[j].clone(), fit.information[j].clone()
 
-        def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
-            with torch.no_grad():
-                r = miss(line.features(self.generator(x.view(-1, *self.spec.latent_shape))), target)
-            return r, 0.5 * (r.square().sum(-1) + p * x.square().sum(-1))
+    def _result(self, index: int) -> Inversion:
+        best = self.best[index]
+        assert best.z is not None
+        assert best.information is not None
+        z = best.z.double().cpu().numpy()
+        # Where the floor is missed, the misfit itself is the noise.
+        information = best.information.double().cpu().numpy() / max(1.0, best.residual**2)
+        gaussian, sd = gaussian_posterior(self.spec.prior, z, information)
+        return Inversion(
+            latent=z,
+            gaussian=gaussian,
+            sd=sd,
+            residual=best.residual,
+            at_floor=best.at_floor,
+            stop=best.stop,
+            reconstruction=self.model.images(best.z[None])[0].cpu().numpy(),
+            channel=self.line.channel,
+            seconds=best.seconds,
+            attempts=tuple(best.attempts),
+        )
 
-        r, loss = evaluate(z)
-        damping = torch.full((n, 1, 1), 1e-2)
-        for _ in range(steps):
-            J = self._jacobian(z, line)  # (d, n, m)
-            J = J.permute(1, 0, 2) * (r != 0)[:, None, :]
-            A = J @ J.transpose(1, 2) + p * eye
-            g = (J @ r[:, :, None])[:, :, 0] + p * z
-            scale = torch.diagonal(A, dim1=1, dim2=2).diag_embed()
-            step = torch.linalg.solve(A + damping * scale, g)
-            r2, loss2 = evaluate(z - step)
-            better = loss2 < loss
-            z = torch.where(better[:, None], z - step, z)
-            r = torch.where(better[:, None], r2, r)
-            gain = loss - loss2
-            loss = torch.where(better, loss2, loss)
-            damping = torch.where(better[:, None, None], damping * 0.1, damping * 10)
-            if bool((gain.abs() < 1e-3 * loss).all()):
-                break
-        return z, A
 
-    def _jacobian(self, z: Tensor, line: Transmission) -> Tensor:
-        n, d = z.shape
-        shape = self.spec.latent_shape
+def _seed(observation: Observation, seed: int) -> torch.Generator:
+    """Return a picture's own source of starts."""
+    digest = hashlib.sha256(seed.to_bytes(8, "big", signed=True) + observation.pixels.tobytes())
+    return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
 
-        def f(x: Tensor) -> Tensor:
-            return line.linear(line.to_pixels(self.generator(x.view(-1, *shape))))
 
-        def push(t: Tensor) -> Tensor:
-            return torch.func.jvp(f, (z,), (t.expand(n, d),))[1]
+def _softness(line: Transmission) -> float:
+    """Return the link's softness: a decoded JPEG's pixels are off by a few levels."""
+    if not line.jpeg:
+        return LINK_SOFTNESS
+    steps = torch.tensor(line.channel.tables[0], dtype=torch.float32)
+    return LINK_SOFTNESS + 0.25 * float(steps.mean()) ** 0.5
 
-        return torch.func.vmap(push)(torch.eye(d, device=self.device)[:, None, :].expand(d, n, d))
+
+def _quality(
+    residual: Tensor, target: Target, information: Tensor, precision: float
+) -> tuple[float, float]:
+    """Return the residual per degree of freedom and what it may be at the floor.
+
+    Features whose rounding cell is open (the scale's ends) or whose level is zero in a JPEG say only that the truth
+    is inside; they count when it is not.
+    """
+    inside = residual.abs() <= target.half
+    counted = ~(target.weak & inside)
+    d = len(information)
+    eye = precision * torch.eye(d, device=information.device)
+    fitted = float(torch.linalg.solve(information + eye, information).trace())
+    count = int(counted.sum())
+    freedom = max(count - fitted, 0.25 * count, 1.0)
+    value = float((residual.square() * counted).sum() / freedom) ** 0.5
+    return value, 1.0 + FLOOR_SLACK + FLOOR_DEVIATIONS * 0.45 / freedom**0.5

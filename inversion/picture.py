@@ -23,6 +23,7 @@ from latentlog.inversion.errors import (
     UnreadablePicture,
     UnsupportedPicture,
 )
+from latentlog.inversion.jpeg import read_coefficients
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -43,8 +44,10 @@ class JpegCoding:
     """64 quantisation steps each, row by row."""
     sampling: tuple[tuple[int, int], ...]
     """(horizontal, vertical) sampling factors."""
-    planes: tuple[Pixels, ...]
-    """The components as decoded, before any conversion to RGB: Y alone, or Y, Cb, Cr at full size."""
+    luma: Pixels
+    """(H, W) the first component as decoded, before any conversion to RGB."""
+    coefficients: tuple[npt.NDArray[np.int32], ...] | None
+    """Quantised levels per component (rows, columns, 64); None where the coding is too unusual or too large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +172,8 @@ def _jpeg_coding(image: Image.Image, data: bytes) -> JpegCoding | None:
     return JpegCoding(
         tables=tuple(tuple(int(q) for q in tables[layer[3]]) for layer in layers),
         sampling=tuple((int(layer[1]), int(layer[2])) for layer in layers),
-        planes=_planes(data),
+        luma=_luma(data),
+        coefficients=_coefficients(data),
     )
 
 
@@ -178,14 +182,19 @@ def _is_ycbcr(image: JpegImagePlugin.JpegImageFile) -> bool:
     return image.info.get("adobe_transform", 1) == 1 and len(image.layer) == 3
 
 
-def _planes(data: bytes) -> tuple[Pixels, ...]:
-    """Decode the JPEG once more without colour conversion."""
+def _luma(data: bytes) -> Pixels:
+    """Decode the JPEG's first component alone."""
     image = Image.open(io.BytesIO(data), formats=("JPEG",))
-    image.draft("YCbCr", None)
-    array = np.asarray(image, dtype=np.uint8)
-    if array.ndim == 2:
-        return (np.ascontiguousarray(array),)
-    return tuple(np.ascontiguousarray(array[:, :, c]) for c in range(array.shape[2]))
+    image.draft("L", None)
+    return np.array(image, dtype=np.uint8)
+
+
+def _coefficients(data: bytes) -> tuple[npt.NDArray[np.int32], ...] | None:
+    """Read the coefficients, unless the coding is one that only Pillow decodes."""
+    try:
+        return read_coefficients(data)
+    except UnsupportedPicture:
+        return None
 
 
 def to_8bit(images: npt.NDArray[np.floating], lo: float, hi: float) -> Pixels:

@@ -9,12 +9,26 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from latentlog.inversion.forward import Channel
+from latentlog.inversion.forward import Channel, Observation
 
 Prior = Literal["normal", "uniform"]
 FloatArray = npt.NDArray[np.float64]
 FloatImage = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+__all__ = [
+    "Attempt",
+    "FloatArray",
+    "FloatImage",
+    "GeneratorSpec",
+    "Inversion",
+    "InversionPlan",
+    "ModelDescription",
+    "Observation",
+    "Pixels",
+    "Prior",
+    "Residual",
+    "inversion_record",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,26 +66,17 @@ class ModelDescription:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """One picture to invert: the pixels as stored, and what is assumed to have happened to them."""
-
-    pixels: Pixels
-    """(H, W, C) as the file decodes."""
-    channel: Channel
-    coefficients: tuple[npt.NDArray[np.int32], ...] | None = None
-    """JPEG: the file's own quantised DCT coefficients per component, (rows, columns, 64); None when unread."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class InversionPlan:
     """How hard to look. The defaults suit 28–128 pixels and about a hundred coordinates."""
 
     starts: int = 4
-    """Random starts per picture in the first round, the encoder's own guess among them."""
-    descent_steps: int = 120
-    lm_steps: int = 12
-    max_starts: int = 12
+    """Starts per picture in each round after the first."""
+    max_starts: int = 13
     """Starts in all before a picture that misses the floor is given up."""
+    approach_steps: int = 8
+    """Jacobians spent on finding the basin, per start."""
+    lm_steps: int = 12
+    """Jacobians spent on the exact likelihood, per start."""
     seed: int = 0
     encoder: bool = True
     """Whether a regression fitted on the model's own samples proposes starts."""

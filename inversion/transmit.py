@@ -46,6 +46,8 @@ class Target:
     low: Tensor
     high: Tensor
     """(m,) whether the value is the scale's end, so that the truth may lie beyond."""
+    weak: Tensor
+    """(m,) whether the value says little more than its cell: the scale's end, or a level of zero."""
 
 
 class Transmission:
@@ -78,11 +80,14 @@ class Transmission:
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return the expected file pixels (B, C', H', W'), 0 to 255, before the codec."""
-        clamped = self.to_pixels(images).clamp(0.0, 255.0)
-        resized = self._resized(clamped)
+        return self.mix_pixels(self.to_pixels(images).clamp(0.0, 255.0)).clamp(0.0, 255.0)
+
+    def mix_pixels(self, pixels: Tensor) -> Tensor:
+        """Apply the channel's resize and its reduction to gray to pixels (…, C, H, W); linear."""
+        resized = self._resized(pixels)
         if self.channel.gray and resized.shape[-3] == 3:
-            resized = _mix(resized, torch.tensor([LUMA], device=self.device))
-        return resized.clamp(0.0, 255.0)
+            return _mix(resized, torch.tensor([LUMA], device=self.device))
+        return resized
 
     def linear(self, pixels: Tensor) -> Tensor:
         """Map pixels, or differences of pixels, (…, C, H, W) to whitened features (…, m)."""
@@ -190,6 +195,7 @@ class Transmission:
             half=0.5 / self.deviation,
             low=flat <= 0.0,
             high=flat >= 255.0,
+            weak=(flat <= 0.0) | (flat >= 255.0),
         )
 
     def _jpeg_target(self, observation: Observation, pixels: Tensor) -> Target:
@@ -205,6 +211,7 @@ class Transmission:
             half=0.5 * steps / self.deviation,
             low=nothing,
             high=nothing,
+            weak=levels == 0.0,
         )
 
     def _steps(self, component: int) -> Tensor:
@@ -384,8 +391,8 @@ def _resizers(
     return vertical, horizontal
 
 
-def miss(features: Tensor, target: Target) -> Tensor:
-    """Return features (…, m) minus target; zero where the file's value is the scale's end and the feature beyond."""
-    residual = features - target.value
-    beyond = (target.low & (residual < 0)) | (target.high & (residual > 0))
+def miss(features: Tensor, value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return features (…, m) minus value; zero where the value is the scale's end and the feature beyond."""
+    residual = features - value
+    beyond = (low & (residual < 0)) | (high & (residual > 0))
     return residual.masked_fill(beyond, 0.0)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from latentlog.ledger.batch import Draft, Sealer
 from latentlog.ledger.counters import Span, abandoned_within, gaps, span_of, within
 from latentlog.ledger.entry import Generation, Reservation, decode_entry
 from latentlog.ledger.errors import AlreadySealed, NotReserved, StorageUnavailable
-from latentlog.ledger.log import Draft, Log, Sealer
+from latentlog.ledger.log import Log
 from latentlog.ledger.sealing import SealedRecord, made_late
 from latentlog.ledger.spool import Spool
 from latentlog.ledger.storage import Reader

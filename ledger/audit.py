@@ -30,7 +30,7 @@ _PAGE: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What was recomputed and what did not hold, in the order it was found."""
+    """What was recomputed and what did not hold, causes before what follows from them."""
 
     entries: int
     seals: int
@@ -43,12 +43,12 @@ class AuditReport:
     def require_clean(self) -> None:
         """Return only if everything held; raises `AuditFailed` naming the first bad row."""
         if self.problems:
-            worst = min(self.problems, key=lambda problem: problem.index)
+            first = self.problems[0]
             raise AuditFailed(
-                f"entry {worst.index}: {worst.message}",
+                f"entry {first.index}: {first.message}",
                 expected="a log that recomputes",
-                got=f"{self.problems_found} problems, the first: {worst.code}",
-                next_step="latentlog show " + str(worst.index),
+                got=f"{self.problems_found} problems, the first: {first.code}",
+                next_step=f"latentlog show {first.index}",
             )
 
 
@@ -80,6 +80,6 @@ def audit(
         checkpoints=rows.checkpoints,
         epochs=len(rows.epochs),
         openings=rows.openings,
-        problems=problems.found,
+        problems=sorted(problems.found, key=lambda problem: problem.rank),
         problems_found=problems.count,
     )

@@ -51,6 +51,7 @@ class _Audit:
             if reservation.index >= self._size:
                 continue
             self._reservation(reservation, expected=stop)
+            self._reached(reservation, covered)
             stop = max(stop, span_of(reservation).stop)
             while row is not None and span_of(row).first < stop:
                 covered = self._account(row, reservation, covered)
@@ -61,6 +62,8 @@ class _Audit:
         while row is not None:
             self._say(row, "not_reserved", f"counter {row.counter} was never reserved")
             row = next(rows, None)
+        if covered > stop and self._abandoned is not None:
+            self._say(self._abandoned, "not_reserved", f"counter {stop} was never reserved")
         close = self._place.close
         if close is not None and close.high_water != stop:
             self._problems.add(
@@ -77,6 +80,13 @@ class _Audit:
             self._say(row, "reserved_twice", f"counter {first} was reserved before")
         if self._place.closed is not None and row.index > self._place.closed:
             self._say(row, "reserved_after_close", f"epoch {self._epoch} was closed before")
+
+    def _reached(self, reservation: Row, covered: int) -> None:
+        """An abandonment may reach into the next block, if that was reserved before it."""
+        lost = self._abandoned
+        first = span_of(reservation).first
+        if lost is not None and covered > first and lost.index < reservation.index:
+            self._say(lost, "used_before_reserved", "counters were reserved later")
 
     def _account(self, row: Row, reservation: Row, covered: int) -> int:
         span = span_of(row)
@@ -96,6 +106,7 @@ class _Audit:
             self._say(row, "abandoned_twice", f"counter {first} was abandoned before")
         if self._generation is not None and span_of(self._generation).first >= first:
             self._say(row, "abandoned_after_sealing", f"counter {first} was sealed before")
+        self._require_before_close(row)
         self._abandoned = row
 
     def _generated(self, row: Row) -> None:
@@ -109,8 +120,14 @@ class _Audit:
                 self._say(lost, "abandoned_after_sealing", f"counter {counter} was sealed before")
             elif not late:
                 self._say(row, "not_marked_late", f"counter {counter} was abandoned before")
-        elif late:
+        elif not late:
+            self._require_before_close(row)
+        else:
             self._say(row, "late_without_abandonment", f"counter {counter} was not abandoned")
+
+    def _require_before_close(self, row: Row) -> None:
+        if self._place.closed is not None and row.index > self._place.closed:
+            self._say(row, "accounted_after_close", "the epoch was closed before")
 
     def _require_open(self, first: int, stop: int) -> None:
         if self._place.closed is not None:

@@ -20,6 +20,7 @@ from latentlog.ledger.entry import (
     Entry,
     EpochClose,
     EpochOpen,
+    Erasure,
     Generation,
     ModelEntry,
     RecorderEntry,
@@ -27,7 +28,6 @@ from latentlog.ledger.entry import (
     Seal,
     decode_entry,
 )
-from latentlog.ledger.erasure import erased
 from latentlog.ledger.errors import LedgerError
 from latentlog.ledger.keystream import EpochKey
 from latentlog.ledger.log import Log
@@ -148,6 +148,8 @@ class RowAudit:
                 self._require_epoch(index, entry.epoch)
             case CalibrationEntry():
                 self._document(index, entry)
+            case Erasure() if self._openings is not None:
+                self._openings.erased.add(entry.index)
             case _:
                 pass
 
@@ -195,7 +197,8 @@ class BatchAudit:
         self._log: Final = log
         self._problems: Final = problems
         self._leaves: Final[deque[Digest]] = deque(maxlen=BATCH_LIMIT)
-        self._kinds: Final[deque[tuple[str, str | None]]] = deque(maxlen=BATCH_LIMIT)
+        self._entries: Final[deque[Entry | None]] = deque(maxlen=BATCH_LIMIT)
+        self._reserved: Final[dict[int, Reservation]] = {}
         self._recorders: Final[dict[str, RecorderEntry]] = {}
         self._first = 0
         self.seals = 0
@@ -203,7 +206,7 @@ class BatchAudit:
     def leaf(self, index: int, leaf: Digest) -> None:
         """Take a leaf of which nothing more is known."""
         self._leaves.append(leaf)
-        self._kinds.append(("", None))
+        self._entries.append(None)
 
     def row(self, index: int, leaf: Digest, entry: Entry | None) -> None:
         """Take a row; a seal closes the batch before it."""
@@ -211,12 +214,11 @@ class BatchAudit:
             self._seal(index, entry)
             self.seals += 1
             self._leaves.clear()
-            self._kinds.clear()
+            self._entries.clear()
             self._first = index + 1
             return
         self._leaves.append(leaf)
-        owner = entry.recorder if isinstance(entry, Reservation) else None
-        self._kinds.append(("" if entry is None else entry.kind, owner))
+        self._entries.append(entry)
         if isinstance(entry, RecorderEntry):
             self._recorders[entry.name] = entry
 
@@ -251,11 +253,32 @@ class BatchAudit:
             self._say(index, "retired_recorder", f"recorder {seal.signer} was retired before")
         elif recorder.key != seal.key:
             self._say(index, "wrong_seal_key", f"the seal is not by the key of {seal.signer}")
-        for kind, owner in list(self._kinds)[-seal.count :]:
-            if kind and kind not in RECORDER_KINDS:
-                self._say(index, "wrong_signer", f"a recorder sealed a {kind} entry")
-            elif owner not in (None, seal.signer):
-                self._say(index, "wrong_signer", f"{seal.signer} sealed a reservation of {owner}")
+        for entry in list(self._entries)[-seal.count :]:
+            if entry is not None:
+                self._owned(index, seal.signer, entry)
+
+    def _owned(self, index: int, signer: str, entry: Entry) -> None:
+        if entry.kind not in RECORDER_KINDS:
+            self._say(index, "wrong_signer", f"a recorder sealed a {entry.kind} entry")
+        owner = self._reservation(entry)
+        if owner is not None and owner.recorder != signer:
+            message = f"{signer} sealed a {entry.kind} that is {owner.recorder}'s"
+            self._say(index, "wrong_signer", message)
+
+    def _reservation(self, entry: Entry) -> Reservation | None:
+        """Return the reservation that gave a recorder the right to this entry, if there is one."""
+        epoch, counter, _ = entry.placement
+        if isinstance(entry, Reservation) or epoch is None or counter is None:
+            return entry if isinstance(entry, Reservation) else None
+        last = self._reserved.get(epoch)
+        if last is None or not last.first <= counter < last.first + last.count:
+            with self._log.snapshot() as reader:
+                row = reader.at_or_below(epoch, Reservation.kind, counter)
+            found = None if row is None else _reservation_of(row)
+            if found is None:
+                return None
+            self._reserved[epoch] = last = found
+        return last if last.first <= counter < last.first + last.count else None
 
     def _unsealed(self, first: int, stop: int) -> None:
         if first < stop:
@@ -334,19 +357,18 @@ class OpeningAudit:
         self._log: Final = log
         self._problems: Final = problems
         self._vault: Final = vault
+        self.erased: Final[set[int]] = set()
         self.opened = 0
 
     def run(self, size: int) -> None:
         """Open everything up to `size`."""
-        with self._log.snapshot() as reader:
-            gone = erased(reader)
         for stored in stored_openings(self._log, self._vault):
             if stored.index >= size:
                 return
-            self._one(stored, erased=stored.index in gone)
+            self._one(stored, erased=stored.index in self.erased)
 
     def _one(self, stored: StoredOpening, *, erased: bool) -> None:
-        index, entry, blob, record_key = stored
+        index, body, blob, record_key = stored
         if blob is None:
             self._say(index, "missing_opening", "the opening of this entry is missing")
         elif record_key is None:
@@ -356,13 +378,23 @@ class OpeningAudit:
             self._say(index, "erasure_incomplete", "logged as erased, and its key is still there")
         else:
             try:
-                verify_opening(self._log.origin, entry, open_opening(record_key, blob))
-                self.opened += 1
+                entry = decode_entry(body)
+                if isinstance(entry, Generation):
+                    verify_opening(self._log.origin, entry, open_opening(record_key, blob))
+                    self.opened += 1
             except LedgerError as error:
                 self._say(index, "wrong_opening", error.message)
 
     def _say(self, index: int, code: str, message: str) -> None:
         self._problems.add(index, code, message)
+
+
+def _reservation_of(row: Row) -> Reservation | None:
+    try:
+        entry = decode_entry(row.body)
+    except LedgerError:
+        return None
+    return entry if isinstance(entry, Reservation) else None
 
 
 def _checkpoints(log: Log) -> Iterator[CheckpointRow]:

@@ -224,6 +224,15 @@ class Generation(_Encodable):
         "late": TRUE,
     }
 
+    def encode(self) -> bytes:
+        """Encode as canonical JSON, written out: nearly all entries are generations."""
+        hidden = ",".join([f'"{name}":"{d.hex()}"' for name, d in sorted(self.commitments.items())])
+        late = '"late":true,' if self.late else ""
+        return (
+            f'{{"commitments":{{{hidden}}},"counter":{self.counter},"epoch":{self.epoch},'
+            f'"kind":"generation",{late}"source":"{self.source}","v":0}}'
+        ).encode()
+
     @property
     def placement(self) -> Placement:
         return Placement(self.epoch, self.counter, 1)

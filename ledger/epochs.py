@@ -14,6 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final, NamedTuple
 
+from latentlog.ledger.batch import Draft
 from latentlog.ledger.counters import CounterState, high_water, pending, states, within
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import (
@@ -28,7 +29,7 @@ from latentlog.ledger.entry import (
 from latentlog.ledger.errors import EpochClosed, NoSuchEpoch, WrongOpening
 from latentlog.ledger.keys import Random
 from latentlog.ledger.keystream import EpochKey, RecorderKeys, epoch_key
-from latentlog.ledger.log import AppendResult, Draft, Log, appended
+from latentlog.ledger.log import AppendResult, Log, appended
 from latentlog.ledger.registry import find_model
 from latentlog.ledger.storage import Reader
 

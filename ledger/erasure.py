@@ -7,9 +7,10 @@ digests and sketch are gone. Between the two steps a crash leaves an erasure tha
 done: erasing again, or `complete_erasures`, finishes it.
 """
 
+from latentlog.ledger.batch import Draft
 from latentlog.ledger.entry import Erasure, Generation
 from latentlog.ledger.errors import NoSuchEntry
-from latentlog.ledger.log import Draft, Log
+from latentlog.ledger.log import Log
 from latentlog.ledger.registry import of_kind
 from latentlog.ledger.storage import Reader, Vault
 

@@ -1,7 +1,6 @@
 """Writing a log as static files: nothing unsigned is shown, and nothing shown is taken back.
 
-    tile/entries/001.p/44   tile/0/001.p/44   …   then `checkpoint`, then the partial tiles it
-                                                  made superfluous are removed
+    tile/entries/001.p/44   tile/0/001.p/44   …   at last `checkpoint`
 
 Every file is written beside its name, synced and moved into place, and the checkpoint comes after
 all that it covers has reached the disk: a crash at any instant leaves a folder that still shows
@@ -50,9 +49,9 @@ def write_tiles(
             _write_once(folder / path, content)
             folders.update(folder / parent for parent in Path(path).parents)
     _sync(folders)
+    _drop_partial_tiles(folder, since, tree.size)
     replace_file(folder / "checkpoint", checkpoint.note)
     _sync({folder})
-    _drop_partial_tiles(folder, since, tree.size)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -144,17 +143,14 @@ def _read(path: Path) -> bytes | None:
 
 
 def _drop_partial_tiles(folder: Path, since: int, size: int) -> None:
-    """Remove partial tiles whose full tile is shown now: readers fall back to that one.
+    """Remove the partial tiles that the older tree ended in, where the full one is there now.
 
-    Looks at the tiles that `since` ended in and at the newest full ones, where a crash may have
-    left some.
+    Readers of the older tree fall back to it. Before the checkpoint moves, so that no crash leaves
+    them for good.
     """
-    ended = [tile.full for tile in edge_of(since)]
-    for level in range(-(-size.bit_length() // HEIGHT)):
-        full = size >> HEIGHT * (level + 1)
-        places = {tile for tile in ended if tile.level == level and tile.index < full}
-        for tile in places | ({Tile(level, full - 1)} if full else set()):
-            for path in (tile.path, tile.entries_path)[: 2 if level == 0 else 1]:
+    for tile in edge_of(since):
+        if tile.index < size >> HEIGHT * (tile.level + 1):
+            for path in (tile.full.path, tile.full.entries_path)[: 1 if tile.level else 2]:
                 shutil.rmtree(folder / f"{path}.p", ignore_errors=True)
 
 

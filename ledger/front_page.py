@@ -164,11 +164,12 @@ def _checking(page: FrontPage) -> str:
     audit = f"latentlog audit --tiles ADDRESS-OF-THIS-PAGE --vkey {shlex.quote(page.verifier.vkey)}"
     return (
         '<h2 id="checking">How to check</h2>\n'
-        "<p><strong>The signature, with openssl.</strong> Save the key above as <code>log.pem"
+        "<p><strong>The signature, with openssl 3.</strong> Save the key above as <code>log.pem"
         '</code> and the <a href="checkpoint">checkpoint</a>, then:</p>\n'
         f'<pre id="openssl">{_text(commands)}</pre>\n'
         "<p><strong>Everything, with our open-source tool</strong>, which recomputes every hash, "
-        "seal and counter from these files and keeps the checkpoint for your next visit:</p>\n"
+        "seal and counter from these files, and with <code>--since</code> whether the log still "
+        "extends a checkpoint that you kept:</p>\n"
         f"<pre>{_text(audit)}</pre>\n"
         "<p><strong>With anybody’s tools.</strong> The files follow public specifications: "
         '<a href="https://c2sp.org/tlog-tiles">tlog-tiles</a>, '
@@ -201,8 +202,10 @@ def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], em
         return f"<p>{empty}</p>\n"
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
-        f'<div class="wide"><table>\n<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}</tbody>\n</table></div>\n"
+        # A table that is too wide scrolls: also by keyboard, and under its name.
+        f'<div class="wide" role="region" aria-label="{caption}" tabindex="0">\n<table>\n'
+        f"<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody>\n</table>\n</div>\n"
     )
 
 

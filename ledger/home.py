@@ -15,7 +15,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +50,7 @@ class Home:
     path: Path
     origin: str
     vkey: str
-    database: str
+    database: str = field(repr=False)  # may hold a password
     recorder: str = DEFAULT_RECORDER
 
     @classmethod
@@ -88,11 +88,14 @@ class Home:
 
     @classmethod
     def open(cls, path: str | Path | None = None, *, database: str | None = None) -> "Home":
-        """Open an existing home, by default where the environment says.
+        """Open an existing home, by default where `LATENTLOG_HOME` and `LATENTLOG_DB` say.
 
         `database` takes the place of the configured one. Raises `HomeMissing`, `MalformedHome`.
         """
-        path = default_path(os.environ) if path is None else Path(path).absolute()
+        if path is None:
+            path = default_path(os.environ)
+            database = database or os.environ.get("LATENTLOG_DB")
+        path = Path(path).absolute()
         try:
             configuration = tomllib.loads((path / CONFIGURATION).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):

@@ -11,10 +11,11 @@ nothing. Nothing here is kept in memory between calls but the recorders' keys.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from latentlog.ledger.batch import Draft, Sealer, batch_path, row_of, seal_batch
 from latentlog.ledger.checkpoint import (
     Checkpoint,
     VerifiedCheckpoint,
@@ -27,11 +28,9 @@ from latentlog.ledger.entry import (
     OPERATOR,
     RECORDER_KINDS,
     Entry,
-    Generation,
     RecorderEntry,
     Seal,
     decode_entry,
-    seal_message,
 )
 from latentlog.ledger.errors import (
     KeyFileMissing,
@@ -43,13 +42,7 @@ from latentlog.ledger.errors import (
     WrongOrigin,
 )
 from latentlog.ledger.keys import PublicKey, SigningKey
-from latentlog.ledger.merkle import (
-    Frontier,
-    leaf_hash,
-    prove_consistency,
-    prove_inclusion,
-    root_of,
-)
+from latentlog.ledger.merkle import Frontier, prove_consistency, prove_inclusion
 from latentlog.ledger.note import NoteSigner, NoteVerifier
 from latentlog.ledger.storage import (
     CheckpointRow,
@@ -72,32 +65,6 @@ _PAGE: Final = 512
 def utc_now() -> datetime:
     """Return the machine's time: the default clock."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Sealer:
-    """Who seals a batch: the operator with the log's key, or a recorder with its own."""
-
-    name: str
-    key: SigningKey
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An entry ready to be appended: encoded and hashed before the lock is taken."""
-
-    entry: Entry
-    opening: bytes | None = None
-    body: bytes = field(init=False, repr=False)
-    leaf: Digest = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        body = self.entry.encode()
-        if not isinstance(self.entry, Generation):
-            # Generations are made by our own code, by the thousand; all else may come from people.
-            decode_entry(body)
-        object.__setattr__(self, "body", body)
-        object.__setattr__(self, "leaf", leaf_hash(body))
 
 
 class AppendResult(NamedTuple):
@@ -202,10 +169,10 @@ class Log:
             raise RuntimeError("a recorder seals reservations, generations and abandonments only")
         old = writer.head()
         leaves = [draft.leaf for draft in drafts]
-        seal = Draft(self._seal(sealer, old.size, leaves))
+        seal = Draft(seal_batch(sealer, self.origin, old.size, leaves, self.clock()))
         frontier = Frontier.decode(old.frontier)
         tiles = grow(writer, frontier, [*leaves, seal.leaf])
-        rows = [_row(old.size + n, draft) for n, draft in enumerate([*drafts, seal])]
+        rows = [row_of(old.size + n, draft) for n, draft in enumerate([*drafts, seal])]
         openings = [
             OpeningRow(row.index, draft.opening)
             for row, draft in zip(rows, drafts, strict=False)
@@ -214,19 +181,6 @@ class Log:
         writer.insert(rows, tiles, openings)
         writer.move_head(old, Head(frontier.size, frontier.encode(), old.published))
         return AppendResult(old.size, rows[-1].index)
-
-    def _seal(self, sealer: Sealer, first: int, leaves: Sequence[Digest]) -> Seal:
-        root, time = root_of(leaves), self.clock().replace(microsecond=0)
-        message = seal_message(self.origin, first, len(leaves), root, time)
-        return Seal(
-            signer=sealer.name,
-            key=sealer.key.public,
-            first=first,
-            count=len(leaves),
-            root=root,
-            time=time,
-            signature=sealer.key.sign(message),
-        )
 
     def require_sealer(self, reader: Reader, sealer: Sealer) -> None:
         """Return if `sealer` may seal now; raises `NoSuchRecorder` or `RecorderRetired`."""
@@ -421,20 +375,6 @@ def appended(result: AppendResult | None) -> AppendResult:
     if result is None:
         raise RuntimeError("an append holds at least one entry")
     return result
-
-
-def batch_path(leaves: Sequence[Digest], position: int) -> list[Digest]:
-    """Prove that leaf `position` is in the batch's own small tree."""
-    return prove_inclusion(
-        lambda nodes: [root_of(leaves[i << level : (i + 1) << level]) for level, i in nodes],
-        position,
-        len(leaves),
-    )
-
-
-def _row(index: int, draft: Draft) -> Row:
-    epoch, first, length = draft.entry.placement
-    return Row(index, draft.entry.kind, epoch, first, length, draft.leaf, draft.body)
 
 
 def _logged(row: Row) -> LoggedEntry:

@@ -30,7 +30,7 @@ class StoredOpening(NamedTuple):
     """A generation with its encrypted opening and the key to it, as far as they are there."""
 
     index: int  # type: ignore[assignment]  # the entry's place, not tuple.index
-    entry: Generation
+    body: bytes
     blob: bytes | None
     record_key: bytes | None
 
@@ -56,10 +56,11 @@ def openings(log: Log, vault: Vault, epoch: int, start: int = 0) -> Iterator[Ope
     Erased ones are left out. Raises `UnreadableOpening`, `WrongOpening`.
     """
     for stored in stored_openings(log, vault, start, epoch=epoch):
-        if stored.blob is not None and stored.record_key is not None:
-            opening = open_opening(stored.record_key, stored.blob)
-            verified = verify_opening(log.origin, stored.entry, opening)
-            yield OpenedEntry(stored.index, stored.entry.counter, verified)
+        entry = decode_entry(stored.body)
+        if stored.blob is None or stored.record_key is None or not isinstance(entry, Generation):
+            continue
+        opening = open_opening(stored.record_key, stored.blob)
+        yield OpenedEntry(stored.index, entry.counter, verify_opening(log.origin, entry, opening))
 
 
 def stored_openings(
@@ -80,10 +81,7 @@ def stored_openings(
         }
         keys = dict(zip(places, vault.get(places.values()), strict=True))
         for row in rows:
-            entry = decode_entry(row.body)
-            if isinstance(entry, Generation):
-                blob, key = blobs.get(row.index), keys.get(row.index)
-                yield StoredOpening(row.index, entry, blob, key)
+            yield StoredOpening(row.index, row.body, blobs.get(row.index), keys.get(row.index))
         start = rows[-1].index + 1
 
 

@@ -5,6 +5,11 @@ from typing import Final, NamedTuple
 # A log that is wrong everywhere is told from one wrong row; nobody reads more than this.
 PROBLEM_LIMIT: Final = 1000
 
+SPANNING: Final = frozenset(
+    {"altered_batch", "wrong_tile", "unsealed", "forked_checkpoint", "wrong_head"}
+)
+"""Codes that speak of many rows: where one row is named as well, it is the cause."""
+
 
 class Problem(NamedTuple):
     """One thing that does not hold, and the entry that it is to be seen at."""
@@ -12,6 +17,11 @@ class Problem(NamedTuple):
     index: int  # type: ignore[assignment]  # the entry's place, not tuple.index
     code: str
     message: str
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Sorts causes before what follows from them, earlier rows before later ones."""
+        return self.code in SPANNING, self.index
 
 
 class Problems:

@@ -42,7 +42,7 @@ def published_log(
 
 
 class PublishedStore:
-    """The store of one published tree; never written."""
+    """The store of one published tree; never written, and read by one thread."""
 
     def __init__(self, fetch: Fetch, checkpoint: VerifiedCheckpoint) -> None:
         self._origin: Final = checkpoint.checkpoint.origin

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from latentlog.ledger.admission import Admission
+from latentlog.ledger.batch import Sealer
 from latentlog.ledger.contents import contents_of
 from latentlog.ledger.counters import Span
 from latentlog.ledger.entry import BATCH_LIMIT, EPOCH_LATENTS, ModelEntry
@@ -33,7 +34,7 @@ from latentlog.ledger.errors import (
 from latentlog.ledger.home import Home, open_log, open_vault
 from latentlog.ledger.issue import Draw, Issuer, Seed, runs
 from latentlog.ledger.keys import Random
-from latentlog.ledger.log import Clock, Log, Sealer, utc_now
+from latentlog.ledger.log import Clock, Log, utc_now
 from latentlog.ledger.outputs import as_outputs
 from latentlog.ledger.registry import find_model
 from latentlog.ledger.reserve import Reservations

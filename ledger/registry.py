@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from latentlog.ledger.batch import Draft
 from latentlog.ledger.counters import pending, within
 from latentlog.ledger.entry import (
     BATCH_LIMIT,
@@ -22,7 +23,7 @@ from latentlog.ledger.entry import (
 )
 from latentlog.ledger.errors import AlreadyRegistered, NoSuchModel, NoSuchRecorder
 from latentlog.ledger.keys import PublicKey
-from latentlog.ledger.log import AppendResult, Draft, Log, LoggedEntry, appended
+from latentlog.ledger.log import AppendResult, Log, LoggedEntry, appended
 from latentlog.ledger.storage import Reader
 
 _PAGE: Final = 256

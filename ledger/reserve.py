@@ -10,12 +10,13 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
+from latentlog.ledger.batch import Draft, Sealer
 from latentlog.ledger.counters import Span, gaps, within
 from latentlog.ledger.entry import BATCH_LIMIT, EPOCH_LATENTS, Abandoned, Reservation, decode_entry
 from latentlog.ledger.epochs import epoch_state
 from latentlog.ledger.errors import EpochClosed, EpochFull, ReservationExhausted, StorageUnavailable
 from latentlog.ledger.keys import Random
-from latentlog.ledger.log import Draft, Log, Sealer
+from latentlog.ledger.log import Log
 from latentlog.ledger.session import Block, Session
 from latentlog.ledger.storage import Reader
 

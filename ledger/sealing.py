@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from latentlog.ledger.batch import Draft
 from latentlog.ledger.commitment import OpenedField, Opening, commit, value_of
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import Generation
 from latentlog.ledger.keys import Random
 from latentlog.ledger.keystream import latent_salt
-from latentlog.ledger.log import Draft
 from latentlog.ledger.storage import KeyRow
 from latentlog.ledger.vault import seal_opening
 

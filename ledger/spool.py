@@ -12,11 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from latentlog.ledger.batch import Draft
 from latentlog.ledger.digest import lp
 from latentlog.ledger.entry import Generation, decode_entry
 from latentlog.ledger.errors import LedgerError, MalformedHome
 from latentlog.ledger.files import remove_durably, write_durably
-from latentlog.ledger.log import Draft
 
 _HEADER: Final = b"latentlog queue v0\n"
 _SUFFIX: Final = ".batch"

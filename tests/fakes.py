@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from latentlog.ledger.errors import StorageUnavailable
 from latentlog.ledger.storage import Reader, Store, Writer
@@ -39,7 +39,7 @@ class FailingStore:
     def write(self) -> Iterator[Writer]:
         self._reach("begin")
         with self.inner.write() as writer:
-            yield _FailingWriter(self, writer)  # type: ignore[misc]  # forwards what it lacks
+            yield cast(Writer, _FailingWriter(self, writer))
             self._reach("commit")
         self._reach("committed")
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from latentlog.cli.calibration import DISTORTIONS, measure
 from latentlog.cli.console import Console, columns
 from latentlog.cli.errors import CliError
 from latentlog.cli.files import read_input, require_absent, write_output
 from latentlog.cli.options import Invocation, command
-from latentlog.cli.wiring import (
-    Ledger,
-    find_model,
-    open_ledger,
-    open_record,
-    require_extra,
-    start_model,
-    view_of,
-)
+from latentlog.cli.wiring import Ledger, find_model, open_ledger, open_record
 
 if TYPE_CHECKING:
     from latentlog.evidence.calibration import Calibration
@@ -33,7 +24,6 @@ app = typer.Typer()
 
 TYPICAL_N: Final = 1 << 20
 """Latents compared in an examination of a small log: the overrun alone."""
-MEASURED_WITH: Final = ("latentlog", "torch", "numpy", "Pillow")
 
 
 class UnknownPoint(CliError):
@@ -90,8 +80,14 @@ def calibrate(
     with open_ledger(invocation) as ledger:
         entry = find_model(ledger, model)
         if from_ is None:
-            document = _measure(
-                invocation, ledger, model, _profile(profile, points), jobs, trials, trust_code
+            document = measure(
+                invocation.console,
+                ledger,
+                model,
+                _profile(profile, points),
+                jobs=jobs,
+                trials=trials,
+                trust_code=trust_code,
             )
         else:
             document = read_input(from_)
@@ -99,36 +95,6 @@ def calibrate(
     if out is not None:
         write_output(out, logged.document)
     _print(invocation.console, logged)
-
-
-def _measure(
-    invocation: Invocation,
-    ledger: Ledger,
-    name: str,
-    profile: Profile,
-    jobs: int | None,
-    trials: Path | None,
-    trust_code: bool,
-) -> bytes:
-    from latentlog.evidence.calibrate import calibrate as measure
-    from latentlog.evidence.calibration import Setting
-
-    require_extra("torch", "scipy", "PIL")
-    entry = find_model(ledger, name)
-    file = trials or _trial_file(ledger, entry.digest.hex())
-    with open_record(ledger) as record, invocation.console.progress("calibrating") as advance:
-        view = view_of(record, name)
-        calibration = measure(
-            lambda: start_model(ledger, entry, trust_code=trust_code),
-            view,
-            record.control_root(view.digest),
-            profile,
-            trials=file,
-            versions=[Setting(name=p, value=version(p)) for p in MEASURED_WITH],
-            jobs=jobs or os.cpu_count() or 1,
-            on_step=lambda point, done, total: advance(done, total, f"calibrating, {point}"),
-        )
-    return calibration.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,17 +150,11 @@ def _point(text: str) -> Point:
         value = float(strength or 0)
     except ValueError:
         value = -1.0
-    if distortion not in {"png", "jpeg", "resize"} or value < 0:
+    if distortion not in DISTORTIONS or value < 0:
         raise UnknownPoint(
             "not a point of an envelope", expected="png, jpeg:QUALITY or resize:FACTOR", got=text
         )
     return Point(distortion=distortion, strength=value)
-
-
-def _trial_file(ledger: Ledger, digest: str) -> Path:
-    folder = ledger.home.path / "calibrations"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{digest}.jsonl"
 
 
 def _print(console: Console, logged: Logged) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from latentlog.cli.calibration import DISTORTIONS, measure
 from latentlog.cli.console import Console
 from latentlog.cli.errors import CliError, ExitCode
 from latentlog.cli.files import STANDARD, read_input, require_absent
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from latentlog.evidence.exhibit import Exhibit
     from latentlog.evidence.finding import Finding
     from latentlog.evidence.local_record import LocalRecord
+    from latentlog.evidence.profiles import Point
+    from latentlog.evidence.record import LoggedCalibration
 
 app = typer.Typer()
 
@@ -111,6 +115,8 @@ def examine(
     with open_ledger(invocation) as ledger, open_record(ledger) as record, ExitStack() as running:
         names = _names(ledger, model, all_models)
         started = [_start(running, ledger, record, name, trust_code) for name in names]
+        unlogged = _uncalibrated(invocation.console, ledger, record, exhibit, started, trust_code)
+        request = replace(request, calibrations=unlogged)
         examination = _run(invocation.console, exhibit, started, record, request)
         signature = _signature(ledger, examiner, role)
         with_report = find_spec("typst") is not None
@@ -191,6 +197,54 @@ def _start(
     entry = find_model(ledger, name)
     process = running.enter_context(start_model(ledger, entry, trust_code=trust_code))
     return ExaminedModel(view=view_of(record, name), process=process)
+
+
+def _uncalibrated(
+    console: Console,
+    ledger: Ledger,
+    record: LocalRecord,
+    exhibit: Exhibit,
+    models: list[ExaminedModel],
+    trust_code: bool,
+) -> dict[str, LoggedCalibration]:
+    """Calibrate models that have no logged calibration, at this medium's own condition only.
+
+    Without it no replay could be judged. The finding says that it was not logged before, and its
+    one point is never envelope enough for a "not produced".
+    """
+    from latentlog.evidence.profiles import PROFILES
+    from latentlog.evidence.record import LoggedCalibration
+
+    documents = {}
+    for model in models:
+        if record.calibration(model.view.digest) is not None:
+            continue
+        point = _condition(exhibit, model)
+        if point is None:
+            continue
+        console.say(
+            f"no calibration of {model.view.name} is logged: measuring {point.distortion} "
+            f"{point.strength:g} first; the finding says so"
+        )
+        profile = replace(PROFILES["demo"], name="unlogged", points=(point,))
+        document = measure(console, ledger, model.view.name, profile, trust_code=trust_code)
+        documents[model.view.digest] = LoggedCalibration(index=None, document=document)
+    return documents
+
+
+def _condition(exhibit: Exhibit, model: ExaminedModel) -> Point | None:
+    """Give the medium's condition as a point that controls can be made at, if it is one."""
+    from latentlog.evidence.measure import read_medium
+    from latentlog.evidence.profiles import Point
+    from latentlog.inversion.errors import WrongFormat
+
+    try:
+        found = read_medium(exhibit.content, model.view.output_shape).condition
+    except WrongFormat:
+        return None
+    if found.distortion not in DISTORTIONS:
+        return None
+    return Point(distortion=found.distortion, strength=found.strength)
 
 
 def _run(

@@ -76,9 +76,9 @@ def add(
 ) -> None:
     """Register a generator: (B, *latent) float32 to (B, C, H, W).
 
-    The file is read strictly, tried out in a process without keys or network, copied into the
-    home under its digest, and its identity is logged. It prints how close a recovered latent
-    has to be before coincidence is excluded.
+    The file is read strictly, tried out in a process that holds no key, copied into the home
+    under its digest, and its identity is logged. It prints how close a recovered latent has to
+    be before coincidence is excluded, and what its process was kept from.
     """
     from latentlog.inversion.result import GeneratorSpec
     from latentlog.inversion.sandbox import ModelProcess

@@ -16,9 +16,10 @@ import typer
 from latentlog.cli.errors import CliError
 from latentlog.cli.files import STANDARD, read_input
 from latentlog.cli.options import Invocation, command
-from latentlog.cli.wiring import find_model, open_home, open_ledger
+from latentlog.cli.wiring import find_model, open_ledger
 
 if TYPE_CHECKING:
+    from latentlog.ledger.home import Home
     from latentlog.ledger.issue import Draw, Seed
     from latentlog.ledger.outputs import Output
     from latentlog.ledger.recorder import Recorder, Sealed
@@ -108,7 +109,8 @@ def record(
     One JSON object a line: `draw` "EPOCH/COUNTER", or `seed` with `rng` (torch.cpu or
     numpy.pcg64), `seed` and `shape` for a pipeline that draws its own (needs --model); `output` a
     path; optionally `conditioning`, `sampler`, `compute`, objects that stay private. Nothing is
-    sealed unless every line can be read. A seed commits to less than a draw: findings say so.
+    sealed unless every line and file can be read; then batches of 256 are sealed, whole or not at
+    all. A seed commits to less than a draw: findings say so.
     """
     from latentlog.ledger.recorder import Recorder
 
@@ -117,7 +119,7 @@ def record(
     if not find_spec("PIL"):
         invocation.console.warn("Pillow is absent: only files' digests are sealed, not pixels'")
     sealed: list[Sealed] = []
-    home = open_home(invocation)
+    home = _require_epochs(invocation, lines)
     with (
         Recorder.open(model, home=home, recorder=recorder) as session,
         invocation.console.progress("sealing", len(lines)) as advance,
@@ -197,6 +199,18 @@ def _outputs(lines: list[Line]) -> dict[int, Output]:
             pixels = read_picture(content).pixels
         outputs[line.number] = Output(file_sha256=Digest.of(content), pixels=pixels)
     return outputs
+
+
+def _require_epochs(invocation: Invocation, lines: list[Line]) -> Home:
+    """Return the home if its log has every epoch that a line names."""
+    from latentlog.ledger.epochs import epoch_states
+
+    with open_ledger(invocation) as ledger:
+        known = {state.epoch for state in epoch_states(ledger.log)}
+    for line in lines:
+        if line.epoch != SEEDED and line.epoch not in known:
+            raise MalformedLine(f"line {line.number} names epoch {line.epoch}, which is not there")
+    return ledger.home
 
 
 def _batches(lines: list[Line]) -> Iterator[list[Line]]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from latentlog.cli.commands.verify import require_ours
 from latentlog.cli.errors import CliError
 from latentlog.cli.files import STANDARD, input_path, require_absent, write_output
 from latentlog.cli.options import Invocation, command
@@ -56,6 +57,7 @@ def report(
     require_extra("typst", "PIL")
     require_absent(out)
     with input_path(bundle) as path:
+        require_ours(path)
         _require_whole(path)
         pdf = render_report(read_bundle(path).parts)
     write_output(out, pdf)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from latentlog.cli.console import Console
-from latentlog.cli.errors import ExitCode
-from latentlog.cli.files import input_path
+from latentlog.cli.errors import CliError, ExitCode
+from latentlog.cli.files import input_path, read_input
 from latentlog.cli.findings import finding_lines
 from latentlog.cli.options import Invocation, command
 
@@ -59,9 +59,26 @@ def verify(
 
     trusted = load_trust(trust) if trust else None
     with input_path(bundle) as path:
+        require_ours(path)
         result = recipe.verify(path, trusted)
     _print(invocation.console, result)
     return EXIT[result.status]
+
+
+class NotOurBundle(CliError):
+    """A file or folder that is no bundle of this product at all."""
+
+    kind = "input"
+
+
+def require_ours(path: Path) -> None:
+    """Raise `NotOurBundle` for what holds no statement; everything else is `verify`'s to judge."""
+    name = "statement.dsse.json"
+    ours = (path / name).exists() if path.is_dir() else name.encode() in read_input(path)
+    if not ours:
+        raise NotOurBundle(
+            "this is not a bundle that latentlog wrote", expected=f"a zip or folder with {name}"
+        )
 
 
 def _print(console: Console, result: Verification) -> None:

@@ -36,6 +36,11 @@ def printable(value: str, limit: int = LONGEST_NAME) -> str:
     return shown[: limit - tail - 1] + ELLIPSIS + shown[-tail:]
 
 
+def typeset(sentence: str, limit: int) -> str:
+    """Return prose of the finding as printed: the typist's apostrophe becomes the printer's."""
+    return printable(sentence, limit).replace("'", "’")
+
+
 def count(number: int) -> str:
     return f"{number:,}"
 
@@ -43,7 +48,7 @@ def count(number: int) -> str:
 def rate(value: float) -> str:
     """Write a rate as a percentage, rounded up: a bound must not look smaller than it is."""
     percent = math.ceil(value * 1000.0 - 1e-9) / 10.0
-    return f"{percent:.1f} %".replace(".0 %", " %")
+    return f"{percent:.1f}".removesuffix(".0") + "\u00a0%"
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -22,6 +22,7 @@ from latentlog.evidence.report.phrases import (
     rate,
     ratio,
     text,
+    typeset,
 )
 from latentlog.evidence.statement import FigureReference, Statement, decode_statement
 from latentlog.ledger.digest import Digest
@@ -132,7 +133,7 @@ def _decision(statement: Statement) -> dict[str, str]:
     }
 
 
-def _image(figure: FigureReference, statement: Statement) -> dict[str, str]:
+def _image(figure: FigureReference, statement: Statement) -> dict[str, Any]:
     words = text()["images"]
     model = chosen_model(statement)
     condition = model.condition if model else None
@@ -156,6 +157,7 @@ def _image(figure: FigureReference, statement: Statement) -> dict[str, str]:
         phrases["caption"] = phrases["caption_none"]
     return {
         "path": _flat(figure.path),
+        "aspect": figure.height / figure.width,
         **{key: phrases[key].format(**values) for key in ("heading", "caption", "alt")},
     }
 
@@ -271,4 +273,4 @@ def _capital(phrase: str) -> str:
 
 def _prose(sentences: str) -> str:
     """Prose of the finding: nothing is cut, and long digests may break."""
-    return re.sub(r"([0-9a-f]{32})(?=[0-9a-f]{32})", "\\1\u200b", printable(sentences, 4000))
+    return re.sub(r"([0-9a-f]{32})(?=[0-9a-f]{32})", "\\1\u200b", typeset(sentences, 4000))

@@ -5,6 +5,7 @@ from typing import Any, Final
 from latentlog.evidence import dsse
 from latentlog.evidence.bundle import Bundle, entry_part
 from latentlog.evidence.by_hand import statement_commands
+from latentlog.evidence.channels import ReplayResult
 from latentlog.evidence.measurements import CalibrationRules, ModelScores
 from latentlog.evidence.report.phrases import (
     count,
@@ -15,6 +16,7 @@ from latentlog.evidence.report.phrases import (
     significant,
     text,
     threshold,
+    typeset,
 )
 from latentlog.evidence.rule import EnvelopePoint
 from latentlog.evidence.statement import Statement
@@ -80,11 +82,21 @@ def _channel_rows(statement: Statement) -> list[Row]:
         return []
     replay, reach = channels.replay, channels.range
     return [
-        [words["replay_global"], *_against(replay.global_, replay.limit_global)],
-        [words["replay_local"], *_against(replay.local, replay.limit_local)],
+        *_replay_rows(replay),
         [words["range"], *_against(reach.residual, reach.limit)],
         [words["sketch"], _or_not_run(channels.sketch.closest), ""],
         [words["digest"], str(channels.digest.equal) if channels.digest.run else "", ""],
+    ]
+
+
+def _replay_rows(replay: ReplayResult) -> list[Row]:
+    """The replay of the entry that the finding is about, or how many were tried in vain."""
+    words = text()["numbers"]
+    if replay.run and replay.global_ is None:
+        return [[words["replay_global"], words["none_fits"].format(n=replay.compared), ""]]
+    return [
+        [words["replay_global"], *_against(replay.global_, replay.limit_global)],
+        [words["replay_local"], *_against(replay.local, replay.limit_local)],
     ]
 
 
@@ -191,7 +203,7 @@ def _checks(statement: Statement) -> dict[str, Any]:
     rows = []
     for check in ordered:
         name = printable(check.name.replace("_", " "))
-        detail = f": {printable(check.detail, 110)}" if check.detail else ""
+        detail = f": {typeset(check.detail, 110)}" if check.detail else ""
         rows.append([result[check.ok], name[:1].upper() + name[1:] + detail])
     return {
         "heading": words["heading"],
@@ -202,7 +214,7 @@ def _checks(statement: Statement) -> dict[str, Any]:
 
 def _assumptions(statement: Statement) -> dict[str, Any]:
     words = text()["assumptions"]
-    items = [printable(item, LONGEST_ASSUMPTION) for item in statement.finding.assumptions]
+    items = [typeset(item, LONGEST_ASSUMPTION) for item in statement.finding.assumptions]
     shown = [row[0] for row in _shortened([[item] for item in items], MOST_ASSUMPTIONS)]
     return {"heading": words["heading"], "items": shown or [words["none"]]}
 
@@ -242,7 +254,7 @@ def _steps(statement: Statement) -> dict[str, Any]:
     return {
         "heading": words["heading"],
         "intro": words["intro"],
-        "steps": list(STEPS),
+        "steps": [typeset(step, 120) for step in STEPS],
         "by_hand": words["by_hand"],
         "lines": statement_commands(key, log),
         "versions": words["versions"].format(versions=printable(versions, 300)),

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, bindparam, insert, select, tuple_, up
 from sqlalchemy.sql import Select
 
 from latentlog.ledger.digest import Digest
-from latentlog.ledger.errors import AppendRefused, DatabaseMissing
+from latentlog.ledger.errors import AppendRefused, AuditFailed, DatabaseMissing
 from latentlog.ledger.storage import (
     CheckpointRow,
     Head,
@@ -25,7 +25,7 @@ from latentlog.ledger.storage import (
     TileRow,
     Writer,
 )
-from latentlog.ledger.store.engine import parse_url, reading, writing
+from latentlog.ledger.store.engine import insert_rows, parse_url, reading, writing
 from latentlog.ledger.store.schema import create_database, open_existing, require_current
 from latentlog.ledger.store.tables import (
     RARE_KINDS,
@@ -237,7 +237,12 @@ class _SqlReader:
         return [OpeningRow(*row) for row in found]
 
     def _rows(self, query: Select[Any], parameters: dict[str, object] | None = None) -> list[Row]:
-        return [Row(*row) for row in self._connection.execute(query, parameters)]
+        rows = [Row(*row) for row in self._connection.execute(query, parameters)]
+        for row in rows:
+            # SQLite stores any type in any column; we write bytes where we read bytes.
+            if type(row.body) is not bytes or type(row.leaf_hash) is not bytes:
+                raise AuditFailed(f"the row of entry {row.index} holds a value of another type")
+        return rows
 
 
 class _SqlWriter(_SqlReader):
@@ -246,9 +251,9 @@ class _SqlWriter(_SqlReader):
     def insert(
         self, rows: Sequence[Row], tiles_: Sequence[TileRow], openings_: Sequence[OpeningRow]
     ) -> None:
-        for table, values in ((entries, rows), (openings, openings_), (tiles, tiles_)):
-            if values:
-                self._connection.execute(insert(table), [value._asdict() for value in values])
+        insert_rows(self._connection, entries, rows)
+        insert_rows(self._connection, openings, openings_)
+        insert_rows(self._connection, tiles, tiles_)
 
     def add_checkpoint(self, row: CheckpointRow) -> None:
         self._connection.execute(insert(checkpoints).values(row._asdict()))

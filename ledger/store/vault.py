@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import Engine, delete, insert, inspect, select
+from sqlalchemy import Engine, delete, inspect, select
 
 from latentlog.ledger.errors import DatabaseMissing
 from latentlog.ledger.storage import KeyRow
 from latentlog.ledger.store.engine import (
+    insert_rows,
     parse_url,
     reading,
     sqlite_path,
@@ -55,7 +56,7 @@ class VaultStore:
     def put(self, keys: Sequence[KeyRow]) -> None:
         """Store record keys durably; raises `StorageUnavailable`."""
         with writing(self._engine) as connection:
-            connection.execute(insert(record_keys), [key._asdict() for key in keys])
+            insert_rows(connection, record_keys, keys)
 
     def get(self, blobs: Iterable[tuple[int, int, bytes]]) -> list[bytes | None]:
         """Return the key to each (epoch, counter, blob_id), `None` where there is none."""

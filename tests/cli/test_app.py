@@ -15,7 +15,6 @@ import pytest
 import typer
 
 from latentlog.cli import app as boundary
-from latentlog.cli.console import columns, printable
 from latentlog.cli.errors import ExitCode, code_of, missing_extra
 from latentlog.cli.options import Invocation, command
 from latentlog.evidence.errors import EvidenceError
@@ -173,12 +172,3 @@ def test_closed_pipe_is_quiet() -> None:
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode == ExitCode.PIPE_CLOSED
-
-
-def test_foreign_text_cannot_drive_the_terminal() -> None:
-    assert printable("a\x1b]0;title\x07b\u202e") == "a\\x1b]0;title\\x07b\\u202e"
-    assert printable("é \x1b[31mred\x1b[0m") == "é \x1b[31mred\x1b[0m"
-
-
-def test_columns_are_aligned() -> None:
-    assert columns([("a", 1), ("long", 20)]) == ["a     1", "long  20"]

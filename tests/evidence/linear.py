@@ -7,6 +7,7 @@ the channel did is undone by least squares on the pixels as stored; resized pict
 back first.
 """
 
+import functools
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,7 @@ DIGEST = Digest.of(b"the linear generator")
 Images = npt.NDArray[np.float32]
 
 
+@functools.cache
 def _basis(seed: int) -> npt.NDArray[np.float64]:
     """Smooth orthonormal pictures: JPEG and resizing keep them."""
     rng = np.random.default_rng(seed)

@@ -21,6 +21,7 @@ from latentlog.evidence.calibration import (
     Setting,
     decode_calibration,
     rules_at,
+    take_over,
 )
 from latentlog.evidence.errors import CalibrationMismatch, MalformedCalibration
 from latentlog.evidence.measurements import Condition, Rules
@@ -257,6 +258,14 @@ def test_documents_of_another_pipeline_or_model_are_refused(made: Calibration) -
         decode_calibration(broken(made, pipeline="9"))
     with pytest.raises(CalibrationMismatch):
         decode_calibration(made.encode(), model_digest="33" * 32)
+
+
+def test_a_calibration_taken_over_says_so(made: Calibration) -> None:
+    taken = take_over(made.encode(), DIGEST.hex())
+    assert taken.made == "elsewhere"
+    assert replace(taken, made="here") == made
+    with pytest.raises(CalibrationMismatch):
+        take_over(made.encode(), "33" * 32)
 
 
 def test_settings_and_versions_are_in_the_document() -> None:

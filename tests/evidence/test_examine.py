@@ -16,13 +16,25 @@ from latentlog.evidence.errors import CalibrationMismatch, NothingToExamine
 from latentlog.evidence.examine import STEPS, Examination, ExaminedModel, Request, examine
 from latentlog.evidence.finding import Measurements, Rules, decide
 from latentlog.evidence.measurements import LogCheck, Time
-from latentlog.evidence.profiles import PROFILES
+from latentlog.evidence.profiles import Point, Profile
 from latentlog.evidence.record import LoggedCalibration
 from latentlog.ledger.keystream import EpochKey
 from tests.evidence.linear import LinearGenerator, MemoryRecord, clock, jpeg, medium, png, view
 
 Pixels = npt.NDArray[np.uint8]
 OVERRUN = 3000
+SHORT = Profile(
+    name="short",
+    trials=59,
+    beta=0.05,
+    foreign=12,
+    points=(
+        Point(distortion="png", strength=0.0),
+        Point(distortion="jpeg", strength=90.0),
+        Point(distortion="jpeg", strength=75.0),
+        Point(distortion="resize", strength=0.75),
+    ),
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,7 +48,7 @@ def small_overrun() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def document() -> bytes:
     root = MemoryRecord().control_root("")
-    return calibrate(LinearGenerator, view(), root, PROFILES["quick"], jobs=1).encode()
+    return calibrate(LinearGenerator, view(), root, SHORT, jobs=1).encode()
 
 
 @pytest.fixture
@@ -73,7 +85,7 @@ def test_an_untouched_output_is_produced(record: MemoryRecord) -> None:
     assert {1, 2, 5, 13} <= set(found.cited)
 
 
-@pytest.mark.parametrize("quality", [95, 90, 82, 75])
+@pytest.mark.parametrize("quality", [90, 82, 75])
 def test_a_recompressed_copy_is_produced(record: MemoryRecord, quality: int) -> None:
     found = run(jpeg(record.pictures[5], quality), record)
     assert verdict(found) == ("produced", "latent_and_replay")

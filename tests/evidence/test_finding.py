@@ -219,6 +219,25 @@ def test_matching_point_needs_a_point_at_least_as_harsh() -> None:
     assert [p and p.strength for p in found] == [None, 75.0, 90.0, 90.0]
 
 
+@pytest.mark.parametrize(
+    ("quality", "limit"), [(60.0, 5.0), (70.0, 5.0), (75.0, 2.0), (80.0, 3.0), (95.0, 4.0)]
+)
+def test_between_two_points_the_looser_of_these_two_holds(quality: float, limit: float) -> None:
+    condition = model(counter()).condition
+    assert condition is not None
+    medium = replace(condition, distortion="jpeg", strength=quality)
+    points = tuple(
+        point(name, strength, replay_global=g, replay_local=(g, g, g), reach=g)
+        for name, strength, g in (
+            ("png", 0.0, 4.0), ("jpeg", 90.0, 3.0), ("jpeg", 75.0, 2.0), ("jpeg", 60.0, 5.0),
+            ("resize", 0.5, 50.0),
+        )
+    )  # fmt: skip
+    found = matching_point(medium, points)
+    assert found is not None
+    assert {found.replay_global, found.reach, *found.replay_local} == {limit}
+
+
 def test_the_envelope_must_hold_png_and_jpeg_90() -> None:
     only_png = rules(calibration(point("png", 0.0)))
     assert decide(innocent(), only_png).reason == "power_too_low"

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from latentlog.evidence.calibration import PIPELINE, SCHEMA, Calibration
 from latentlog.evidence.errors import CalibrationMissing, NothingToExamine
-from latentlog.evidence.local_record import LocalRecord
+from latentlog.evidence.local_record import LocalRecord, log_calibration
 from latentlog.evidence.record import citations
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import (
@@ -216,6 +217,31 @@ def test_the_newest_calibration_counts(home: Home) -> None:
         found = record.calibration(MODEL.hex())
         assert found is not None
         assert (found.index, found.document) == (index, b"second")
+
+
+def test_a_calibration_is_logged_with_its_document(home: Home) -> None:
+    calibration = Calibration(
+        schema=SCHEMA,
+        model="faces",
+        model_digest=MODEL.hex(),
+        kind="decoder",
+        dim=32,
+        pipeline=PIPELINE,
+        profile="quick",
+        beta=0.05,
+        made="elsewhere",
+        control_root="00" * 32,
+        device="cpu",
+        settings=(),
+        points=(),
+    )
+    log = open_log(home)
+    index = log_calibration(log, calibration)
+    logged = log.entry(index).entry
+    assert isinstance(logged, CalibrationEntry)
+    assert (logged.profile, logged.made, logged.beta) == ("quick", "elsewhere", 0.05)
+    assert log.document(logged.document) == calibration.encode()
+    log.store.close()
 
 
 def test_without_the_master_key_no_epoch_key_is_there(home: Home) -> None:

@@ -47,7 +47,12 @@ def report(outcome: str = "produced", role: str = "independent") -> bytes:
 def pages(pdf: bytes) -> list[str]:
     """The text of every page, with white space evened out."""
     read = pypdf.PdfReader(io.BytesIO(pdf)).pages
-    return [" ".join(page.extract_text().replace("\u200b", "").split()) for page in read]
+    return [plain(page.extract_text()) for page in read]
+
+
+def plain(text: str) -> str:
+    """Text without what only a printer sees: places to break, kinds of space and apostrophe."""
+    return " ".join(text.replace("\u200b", "").replace("’", "'").split())
 
 
 @pytest.mark.parametrize("outcome", cases.OUTCOMES)
@@ -56,10 +61,10 @@ def test_every_outcome_fills_two_pages_with_what_a_reader_needs(outcome: str) ->
     first, second = pages(report(outcome))
     words = phrases.text()
     assert words["decision"]["heading"][made.finding.outcome] in first
-    assert " ".join(phrases.printable(made.finding.explanation, 4000).split()) in first
+    assert plain(made.finding.explanation) in first
     assert words["question"]["heading"] in first
     for sentence in (*words["limits"][made.finding.outcome], *words["limits"]["common"]):
-        assert sentence in first
+        assert plain(sentence) in first
     for check in made.finding.log_checks:
         assert check.detail in second
     for assumption in made.finding.assumptions:
@@ -350,7 +355,12 @@ def test_ratios_are_rounded_down(log10: float, shown: str) -> None:
 
 
 def test_rates_are_rounded_up() -> None:
-    assert [phrases.rate(x) for x in (0.05, 0.0491, 0.04911, 1.0)] == ["5 %", "5 %", "5 %", "100 %"]
+    assert [phrases.rate(x) for x in (0.05, 0.0491, 0.04911, 1.0)] == [
+        "5\u00a0%",
+        "5\u00a0%",
+        "5\u00a0%",
+        "100\u00a0%",
+    ]
 
 
 def test_the_layout_gets_no_words_of_its_own() -> None:

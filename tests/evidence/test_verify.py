@@ -2,11 +2,12 @@
 
 import base64
 import json
+import random
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,11 @@ LIES: list[tuple[str, Callable[[dict[str, Any]], None], int]] = [
     ("another origin", predicate("log", "origin", value="other.example/log"), 5),
     ("a larger log", predicate("log", "size", value=51), 5),
     ("another kind of entry", predicate("cited", 0, "kind", value="recorder"), 6),
+    (
+        "a smaller p of one channel",
+        predicate("finding", "channels", "latent", "p_family", value="1e-300"),
+        12,
+    ),
     ("another size of the medium", predicate("exhibits", 0, "size", value=1), 4),
 ]
 
@@ -403,6 +409,8 @@ def test_a_hidden_hit_is_refused() -> None:
         predicate("exhibits", value=[]),
         predicate("figures", 0, "path", value="figures/../template.typ"),
         predicate("figures", 0, "path", value="template.typ"),
+        predicate("figures", 0, "gain", value=0),
+        predicate("figures", 0, "largest", value=256),
         predicate("finding", "log10_p_family", value="NaN"),
         predicate("finding", "log10_p_family", value="-0.50"),
         predicate("measurements", "models", 0, "dim", value=0),
@@ -416,6 +424,55 @@ def test_a_hidden_hit_is_refused() -> None:
 )
 def test_malformed_statements_are_refused(change: Callable[[dict[str, Any]], None]) -> None:
     assert failed(restated(change))[0] == 2
+
+
+HOSTILE: list[Any] = [None, -1, 2**53 - 1, "", "x", [], {}, True, "1e400", "nan", "-0", ["a"]]
+
+
+def _places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items: list[Any] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value[:2]))
+    below = [p for key, item in items for p in _places(item, (*place, key))]
+    return [place, *below] if place else below
+
+
+def test_no_signed_statement_makes_the_verifier_fail_by_itself() -> None:
+    """A hostile value in every place of the statement, or nothing there, or one thing more."""
+    payload = json.loads(dsse.parse_envelope(sound()[STATEMENT]).payload)
+    chosen = random.Random(7)
+    for *above, last in chosen.sample(_places(payload), 200):
+
+        def change(statement: Any, above: Sequence[Any] = above, last: Any = last) -> None:
+            for key in above:
+                statement = statement[key]
+            statement[last] = chosen.choice(HOSTILE)
+            if isinstance(statement, dict) and chosen.random() < 0.2:
+                del statement[last]
+
+        result = verify(Bundle(restated(change)), trust())
+        assert result.status in ("broken", "verified", "not_checkable")
+        json.dumps(result.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"predicate":{"examiner":{"key":1}}}',
+        b'{"predicate":' + b"[" * 100_000,
+        b'{"a":' + b"1" * 100_000 + b"}",
+        b'{"a":1.5}',
+    ],
+)
+def test_hostile_payloads_are_refused(payload: bytes) -> None:
+    envelope = dsse.sign_envelope(PAYLOAD_TYPE, payload, cases.EXAMINER_KEY)
+    assert failed(resigned(sound() | {STATEMENT: envelope}))[0] == 2
 
 
 def test_statement_round_trips() -> None:

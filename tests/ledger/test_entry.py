@@ -1,7 +1,11 @@
 """Entries: one encoding for each value, and nothing else decodes."""
 
 import json
+import re
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -65,7 +69,8 @@ def test_every_member_is_required_and_no_other_is_known(entry: Entry) -> None:
 def test_every_member_refuses_values_of_another_type(entry: Entry) -> None:
     members = json.loads(entry.encode())
     for name, value in members.items():
-        for other in (None, True, -1, "", "\x00", [], {}, [value], "ZZ", 2**53 - 1):
+        others: list[object] = [None, True, -1, "", "\x00", [], {}, [value], "ZZ", 2**53 - 1]
+        for other in others:
             if other != value and not plausible(entry, name, other):
                 refused({**members, name: other})
 
@@ -124,6 +129,23 @@ def test_a_changed_byte_never_decodes_to_the_same_entry(entry: Entry, data: st.D
         assert decode_entry(bytes(encoded)) != entry
 
 
+@given(
+    st.integers(0, 2**53 - 1),
+    st.integers(0, 2**40 - 1),
+    st.sets(st.sampled_from(FIELDS)),
+    st.booleans(),
+)
+def test_a_generation_is_written_out_as_canonical_json(
+    epoch: int, counter: int, fields: set[str], late: bool
+) -> None:
+    commitments = {name: digest(name) for name in {*fields, "latent"}}
+    source = "seed" if "seed" in fields else "schedule"
+    entry = Generation(
+        epoch=epoch, counter=counter, source=source, commitments=commitments, late=late
+    )
+    assert decode_entry(entry.encode()) == entry
+
+
 def test_late_is_written_only_when_true() -> None:
     entry = Generation(
         epoch=0, counter=1, source="schedule", commitments={"latent": digest("latent")}
@@ -135,7 +157,7 @@ def test_late_is_written_only_when_true() -> None:
 
 
 def test_a_seed_is_committed_to_exactly_by_entries_of_source_seed() -> None:
-    commitments = {name: digest(name) for name in FIELDS}
+    commitments: dict[str, Digest] = {name: digest(name) for name in FIELDS}
     seed = Generation(epoch=0, counter=1, source="seed", commitments=commitments)
     assert decode_entry(seed.encode()) == seed
     for wrong in (
@@ -161,9 +183,9 @@ def test_a_seed_is_committed_to_exactly_by_entries_of_source_seed() -> None:
         {"name": "x" * 65},
     ],
 )
-def test_a_model_that_contradicts_itself_is_refused(changes: dict[str, object]) -> None:
+def test_a_model_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(MalformedEntry):
-        decode_entry(make_model(**changes).encode())
+        decode_entry(replace(make_model(), **changes).encode())
 
 
 def test_no_recorder_is_called_operator() -> None:
@@ -220,6 +242,14 @@ def test_times_have_one_spelling(text: str) -> None:
 def test_the_format_is_the_documented_one() -> None:
     """Digests of the entries above: whoever changes one of these changes the format."""
     assert {f"{n} {e.kind}": Digest.of(e.encode()).hex()[:16] for n, e in enumerate(ALL)} == GOLDEN
+
+
+def test_the_documents_examples_are_the_entries_above() -> None:
+    page = Path(__file__).parents[2] / "docs/formats/entries.md"
+    examples = re.findall(r"```json\n(.*)\n```", page.read_text(encoding="utf-8"))
+    shown = [decode_entry(example.encode()) for example in examples]
+    assert {entry.kind for entry in shown} == set(KINDS)
+    assert all(entry in ALL for entry in shown)
 
 
 GOLDEN = {

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latentlog.ledger.batch import Sealer
 from latentlog.ledger.checkpoint import verify_checkpoint
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import Generation, RecorderEntry, Seal
@@ -19,7 +20,7 @@ from latentlog.ledger.errors import (
     StorageUnavailable,
 )
 from latentlog.ledger.keys import SigningKey
-from latentlog.ledger.log import Log, Sealer
+from latentlog.ledger.log import Log
 from latentlog.ledger.merkle import (
     Frontier,
     leaf_hash,

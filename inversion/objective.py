@@ -1,0 +1,140 @@
+"""What the search minimises: two residuals of one picture, with their Jacobians, for many rows at once.
+
+`Likelihood` is the measurement: whitened features minus target. It is exact, and blind where an output saturates: a
+pixel that is wrongly black has no slope. `PixelLink` compares pixels through a logit, which gives such pixels their
+slope back; it finds the basin, and the likelihood finds the bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor
+
+from latentlog.inversion.generator import Generator, ProgramGenerator
+from latentlog.inversion.result import GeneratorSpec, Observation
+from latentlog.inversion.transmit import Target, Transmission, miss
+
+LINK_SOFTNESS: Final = 1.0
+"""Gray levels by which the logit is kept from its poles; 1 and 4 work alike, 32 no longer helps."""
+
+
+class Objective(Protocol):
+    """A residual per row and its slopes; rows name the picture they belong to."""
+
+    temperature_floor: float
+    """Mean squared residual below which the noise, not the fit, sets the scale."""
+
+    def residual(self, z: Tensor, rows: Tensor) -> Tensor:
+        """Return (n, m) for latents (n, d)."""
+
+    def jacobian(self, z: Tensor, rows: Tensor, residual: Tensor) -> Tensor:
+        """Return the residual's derivative (n, d, m) at `z`."""
+
+
+class Model:
+    """A generator seen through one channel: latents (n, d) to features, and tangents through both."""
+
+    def __init__(
+        self, generator: Generator, spec: GeneratorSpec, line: Transmission, chunk_bytes: int
+    ) -> None:
+        """Join the two; `chunk_bytes` bounds the working memory of a Jacobian."""
+        self.generator = generator
+        self.smooth: Generator = (
+            generator.differentiable() if isinstance(generator, ProgramGenerator) else generator
+        )
+        self.spec = spec
+        self.line = line
+        self.chunk_bytes = chunk_bytes
+
+    def images(self, z: Tensor) -> Tensor:
+        """Return the images (n, C, H, W) of flat latents (n, d)."""
+        with torch.no_grad():
+            return self.generator(z.reshape(-1, *self.spec.latent_shape))
+
+    def rows_at_once(self) -> int:
+        """Count the rows whose Jacobian fits the working memory."""
+        return max(1, self.chunk_bytes // (self.spec.dim * self._bytes_per_tangent()))
+
+    def _bytes_per_tangent(self) -> int:
+        # A forward pass holds about two dozen times its output; the features come on top.
+        channels, height, width = self.line.shape
+        return 4 * (24 * channels * height * width + 3 * len(self.line.deviation))
+
+    def tangents(self, z: Tensor, map_linear: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the derivative (n, d, k) of `map_linear`(model pixels): exact, forward mode, column by column."""
+        n, d = z.shape
+
+        def pixels(x: Tensor) -> Tensor:
+            return self.line.to_pixels(self.smooth(x.reshape(-1, *self.spec.latent_shape)))
+
+        def push(direction: Tensor) -> Tensor:
+            # Rows do not mix, so one tangent serves all of them.
+            slope = torch.func.jvp(pixels, (z,), (direction.expand(n, d),))[1]
+            return map_linear(slope)
+
+        columns = max(1, self.chunk_bytes // (n * self._bytes_per_tangent()))
+        basis = torch.eye(d, device=z.device)[:, None, :].expand(d, n, d)
+        with torch.no_grad():
+            slopes: Tensor = torch.func.vmap(push, chunk_size=min(columns, d))(basis)
+        return slopes.transpose(0, 1)
+
+
+class Likelihood:
+    """Whitened features minus target."""
+
+    temperature_floor = 1.0
+
+    def __init__(self, model: Model, targets: Sequence[Target]) -> None:
+        """Stack the targets of the pictures that rows refer to."""
+        self.model = model
+        self.value = torch.stack([t.value for t in targets])
+        self.low = torch.stack([t.low for t in targets])
+        self.high = torch.stack([t.high for t in targets])
+
+    def residual(self, z: Tensor, rows: Tensor) -> Tensor:
+        """Return (n, m)."""
+        features = self.model.line.features(self.model.images(z))
+        return miss(features, self.value[rows], self.low[rows], self.high[rows])
+
+    def jacobian(self, z: Tensor, rows: Tensor, residual: Tensor) -> Tensor:
+        """Return (n, d, m); a feature that lies beyond the scale's end has no slope."""
+        J = self.model.tangents(z, self.model.line.linear)
+        return J * (residual != 0.0)[:, None, :]
+
+
+class PixelLink:
+    """Logits of the transmitted pixels minus those of the file's."""
+
+    def __init__(self, model: Model, observations: Sequence[Observation], softness: float) -> None:
+        """Take the files' decoded pixels; `softness` is about their noise in gray levels."""
+        self.model = model
+        self.softness = softness
+        self.temperature_floor = (softness / 64.0) ** 2
+        stored = [torch.from_numpy(o.pixels.astype("float32")) for o in observations]
+        device = model.line.device
+        self.value = self._link(torch.stack(stored).permute(0, 3, 1, 2).to(device)).flatten(1)
+
+    def _link(self, pixels: Tensor) -> Tensor:
+        inside = pixels.clamp(0.0, 255.0)
+        return torch.log((inside + self.softness) / (255.0 + self.softness - inside))
+
+    def residual(self, z: Tensor, rows: Tensor) -> Tensor:
+        """Return (n, m)."""
+        return self._link(self._pixels(z)).flatten(1) - self.value[rows]
+
+    def jacobian(self, z: Tensor, rows: Tensor, residual: Tensor) -> Tensor:
+        """Return (n, d, m)."""
+        p = self._pixels(z)
+        slope = 1.0 / (p + self.softness) + 1.0 / (255.0 + self.softness - p)
+        slope = slope.masked_fill((p < 0.0) | (p > 255.0), 0.0).flatten(1)
+        return self.model.tangents(z, self._linear) * slope[:, None, :]
+
+    def _pixels(self, z: Tensor) -> Tensor:
+        line = self.model.line
+        return line.mix_pixels(line.to_pixels(self.model.images(z)))
+
+    def _linear(self, pixels: Tensor) -> Tensor:
+        return self.model.line.mix_pixels(pixels).flatten(-3)
