@@ -99,6 +99,28 @@ def _affine_norm(
     return x * scale.view(shape) + shift.view(shape)
 
 
+def _plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    """Attend by matrix products; the fused kernel has no forward derivative."""
+    kwargs = {k: v for k, v in options.items() if k in ("scale", "enable_gqa")}
+    attend = torch.ops.aten._scaled_dot_product_attention_math.default
+    result: Tensor = attend(query, key, value, attn_mask, dropout_p, is_causal, None, **kwargs)[0]
+    return result
+
+
+_LINEARISED: Final[dict[Any, Callable[..., Any]]] = {
+    torch.ops.aten.batch_norm.default: _affine_norm,
+    torch.ops.aten.scaled_dot_product_attention.default: _plain_attention,
+}
+
+
 class ProgramGenerator:
     """Runs a program's calls in order, dropping every value after its last use."""
 
@@ -128,10 +150,7 @@ class ProgramGenerator:
     def differentiable(self) -> ProgramGenerator:
         """Return the same function with operators that torch linearises faster; it may round differently."""
         twin = copy.copy(self)
-        twin.steps = [
-            (_affine_norm if function is torch.ops.aten.batch_norm.default else function, *rest)
-            for function, *rest in self.steps
-        ]
+        twin.steps = [(_LINEARISED.get(function, function), *rest) for function, *rest in self.steps]
         return twin
 
     def _argument(self, argument: Any, values: dict[int, Any]) -> Any:

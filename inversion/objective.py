@@ -19,6 +19,8 @@ from latentlog.inversion.transmit import Target, Transmission, miss
 
 LINK_SOFTNESS: Final = 1.0
 """Gray levels by which the logit is kept from its poles; 1 and 4 work alike, 32 no longer helps."""
+DIFFERENCE: Final = 5e-3
+"""Step of a difference quotient in latent units: float32 rounding and curvature weigh about equally."""
 
 
 class Objective(Protocol):
@@ -48,6 +50,7 @@ class Model:
         self.spec = spec
         self.line = line
         self.chunk_bytes = chunk_bytes
+        self.differences = False
 
     def images(self, z: Tensor) -> Tensor:
         """Return the images (n, C, H, W) of flat latents (n, d)."""
@@ -64,22 +67,43 @@ class Model:
         return 4 * (24 * channels * height * width + 3 * len(self.line.deviation))
 
     def tangents(self, z: Tensor, map_linear: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the derivative (n, d, k) of `map_linear`(model pixels): exact, forward mode, column by column."""
+        """Return the derivative (n, d, k) of `map_linear`(model pixels) at `z` (n, d)."""
+        if not self.differences:
+            try:
+                return self._exact(z, map_linear)
+            except (NotImplementedError, RuntimeError):
+                # An operator without a forward derivative; difference quotients serve the search as well.
+                self.differences = True
+        return self._quotients(z, map_linear)
+
+    def _pixels(self, z: Tensor) -> Tensor:
+        return self.line.to_pixels(self.smooth(z.reshape(-1, *self.spec.latent_shape)))
+
+    def _columns(self, n: int, d: int) -> int:
+        return min(d, max(1, self.chunk_bytes // (n * self._bytes_per_tangent())))
+
+    def _exact(self, z: Tensor, map_linear: Callable[[Tensor], Tensor]) -> Tensor:
+        """Differentiate in forward mode, column by column; rows do not mix, so one tangent serves all of them."""
         n, d = z.shape
 
-        def pixels(x: Tensor) -> Tensor:
-            return self.line.to_pixels(self.smooth(x.reshape(-1, *self.spec.latent_shape)))
-
         def push(direction: Tensor) -> Tensor:
-            # Rows do not mix, so one tangent serves all of them.
-            slope = torch.func.jvp(pixels, (z,), (direction.expand(n, d),))[1]
-            return map_linear(slope)
+            return map_linear(torch.func.jvp(self._pixels, (z,), (direction.expand(n, d),))[1])
 
-        columns = max(1, self.chunk_bytes // (n * self._bytes_per_tangent()))
         basis = torch.eye(d, device=z.device)[:, None, :].expand(d, n, d)
         with torch.no_grad():
-            slopes: Tensor = torch.func.vmap(push, chunk_size=min(columns, d))(basis)
+            slopes: Tensor = torch.func.vmap(push, chunk_size=self._columns(n, d))(basis)
         return slopes.transpose(0, 1)
+
+    def _quotients(self, z: Tensor, map_linear: Callable[[Tensor], Tensor]) -> Tensor:
+        n, d = z.shape
+        parts = []
+        with torch.no_grad():
+            for directions in (DIFFERENCE * torch.eye(d, device=z.device)).split(self._columns(n, d)):
+                above = self._pixels((z + directions[:, None]).reshape(-1, d))
+                below = self._pixels((z - directions[:, None]).reshape(-1, d))
+                slope = (above - below) / (2.0 * DIFFERENCE)
+                parts.append(map_linear(slope.unflatten(0, (len(directions), n))))
+        return torch.cat(parts).transpose(0, 1)
 
 
 class Likelihood:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from latentlog.inversion.compare import compare
+from latentlog.inversion.eager import forbid_compilation
 from latentlog.inversion.errors import ChildFailed, InversionError
 from latentlog.inversion.forward import Channel
 from latentlog.inversion.generator import (
@@ -33,6 +34,7 @@ class Service:
 
     def __init__(self, granted: list[str], threads: int) -> None:
         """Start without a model; `granted` are the isolation barriers."""
+        forbid_compilation()
         torch.set_num_threads(threads)
         torch.set_grad_enabled(True)
         self.granted = granted

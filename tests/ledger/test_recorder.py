@@ -24,6 +24,7 @@ from latentlog.ledger.epochs import close_epoch, counter_totals, derive_epoch_ke
 from latentlog.ledger.erasure import complete_erasures, erase
 from latentlog.ledger.errors import (
     AlreadySealed,
+    DatabaseMissing,
     EpochClosed,
     EpochFull,
     MalformedHome,
@@ -631,6 +632,32 @@ def test_a_disk_too_full_for_the_queue_loses_no_draw(
                 recorder.seal(drawn)
         assert not recorder.seal(drawn).queued
     audited(home)
+
+
+# Where the log is.
+
+
+def test_recording_on_postgres(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", database=postgres_url())
+    with Recorder.open("faces", home=home, block=8) as recorder:
+        drawn = recorder.draw(3)
+        recorder.seal(drawn.part(0, 2), outputs=outputs(2))
+        recorder.reserve_detached(2)
+    with Recorder.open(home=home) as recorder:
+        assert recorder.seal_detached(0, [8]).entries
+    assert audited(home).openings == 3
+
+
+def test_the_environment_names_home_and_database(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTLOG_HOME", str(home.path))
+    with Recorder.open("faces") as recorder:
+        assert recorder.origin == home.origin
+        assert recorder.model == make_model()
+    monkeypatch.setenv("LATENTLOG_DB", f"sqlite:///{tmp_path}/nowhere.sqlite")
+    with pytest.raises(DatabaseMissing):
+        Recorder.open("faces")
 
 
 # Erasing.
