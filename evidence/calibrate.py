@@ -56,8 +56,8 @@ Pixels = npt.NDArray[np.uint8]
 
 CONTROL_KEY: Final = b"latentlog/control-key/v0\0"
 
-# Controls inverted together. Fixed, because a batch's composition may change the last bits of its
-# results: the same trial always travels in the same batch.
+# Controls inverted together. Fixed and always full, because a batch's composition may change the
+# last bits of its results: the same trial always travels in the same batch, whatever the profile.
 BATCH: Final = 8
 
 # Foreign pictures come from counters that no control uses.
@@ -253,7 +253,7 @@ def _groups(profile: Profile) -> list[_Group]:
         ("foreign", profile.foreign),
     )
     return [
-        _Group(point=point, series=series, trials=tuple(range(at, min(at + BATCH, size))))
+        _Group(point=point, series=series, trials=tuple(range(at, at + BATCH)))
         for point, (series, size) in product(profile.points, sizes)
         for at in range(0, size, BATCH)
     ]
@@ -331,9 +331,11 @@ def _document(
 
 
 def _point_scores(point: Point, profile: Profile, trials: dict[TrialKey, Trial]) -> PointScores:
-    groups = [g for g in _groups(profile) if g.point == point]
-    controls = [trials[k] for g in groups if g.series == "control" for k in g.keys()]
-    foreign = [trials[k] for g in groups if g.series == "foreign" for k in g.keys()]
+    def first(series: Series, count: int) -> list[Trial]:
+        group = _Group(point=point, series=series, trials=tuple(range(count)))
+        return [trials[key] for key in group.keys()]
+
+    controls = first("control", profile.controls)
     return PointScores(
         distortion=point.distortion,
         strength=point.strength,
@@ -341,7 +343,7 @@ def _point_scores(point: Point, profile: Profile, trials: dict[TrialKey, Trial])
         residuals=tuple(t.residual for t in controls),
         replays=_scores(t.replay for t in controls),
         others=_scores(t.other for t in controls),
-        foreign=tuple(t.residual for t in foreign),
+        foreign=tuple(t.residual for t in first("foreign", profile.foreign)),
     )
 
 

@@ -34,6 +34,7 @@ from latentlog.ledger.entry import (
     RecorderEntry,
     Reservation,
     Seal,
+    decode_entry,
 )
 from latentlog.ledger.epochs import EpochState, derive_epoch_key, epoch_states
 from latentlog.ledger.errors import (
@@ -193,11 +194,16 @@ class LocalRecord:
         for stored in stored_openings(self._log, self._vault, epoch=epoch):
             if stored.index >= self.size:
                 return
-            if stored.blob is None or stored.record_key is None:
+            entry = decode_entry(stored.body)
+            if (
+                stored.blob is None
+                or stored.record_key is None
+                or not isinstance(entry, Generation)
+            ):
                 continue
             try:
                 opening = open_opening(stored.record_key, stored.blob)
-                yield OpenedEntry(stored.index, verify_opening(self.origin, stored.entry, opening))
+                yield OpenedEntry(stored.index, verify_opening(self.origin, entry, opening))
             except (UnreadableOpening, WrongOpening, MalformedOpening):
                 continue
 

@@ -44,6 +44,7 @@ FLOOR_DEVIATIONS: Final = 4.0
 class _Best:
     """The best attempt at one picture so far."""
 
+    cost: float = np.inf
     residual: float = np.inf
     at_floor: bool = False
     stop: str = "steps"
@@ -207,8 +208,9 @@ class _Search:
         at_floor = residual <= tolerance
         stop = "floor" if at_floor else ("converged" if bool(fit.settled[j]) else "steps")
         best.attempts.append(Attempt(start=kind, residual=residual, stop=stop))
-        if residual < best.residual:
-            best.residual, best.at_floor, best.stop = residual, at_floor, stop
+        cost = float(fit.cost[j])
+        if cost < best.cost:
+            best.cost, best.residual, best.at_floor, best.stop = cost, residual, at_floor, stop
             best.z, best.information = fit.z[j].clone(), fit.information[j].clone()
 
     def _result(self, index: int) -> Inversion:

@@ -1,6 +1,6 @@
 """Damped Gauss–Newton for many rows at once (Levenberg 1944, Marquardt 1963), with a tempered likelihood.
 
-Each row minimises ½|r(z)|²/τ + ½p|z|², τ = max(mean r², noise floor): far from the solution the misfit itself is the
+Each row minimises c(r(z))/τ + ½p|z|², τ = max(mean r², noise floor): far from the solution the misfit itself is the
 noise, which lets the prior hold the flat directions until the picture is explained. A Jacobian costs d forward passes,
 so each is used for several steps as long as they pay (chord steps).
 """
@@ -34,7 +34,9 @@ class Fit:
     residual: Tensor
     """(n, m)"""
     information: Tensor
-    """(n, d, d) JᵀJ at the last Jacobian."""
+    """(n, d, d) JᵀWJ at the last Jacobian, W the cost's curvature."""
+    cost: Tensor
+    """(n,) untempered, the prior included."""
     settled: Tensor
     """(n,) whether the row converged before the steps ran out."""
     jacobians: int = 0
@@ -46,6 +48,7 @@ class _Batch:
 
     z: Tensor
     r: Tensor
+    rows: Tensor
     damping: Tensor
     tau: Tensor
     moved: Tensor
@@ -65,78 +68,108 @@ def gauss_newton(
     A row stops when it settles, or when its mean squared residual falls below `stop_below`.
     """
     n, d = z.shape
-    r = objective.residual(z, rows)
-    fit = Fit(z.clone(), r, torch.zeros(n, d, d, device=z.device), torch.zeros(n, dtype=torch.bool))
+    fit = Fit(
+        z=z.clone(),
+        residual=objective.residual(z, rows),
+        information=torch.zeros(n, d, d, device=z.device),
+        cost=torch.zeros(n, device=z.device),
+        settled=torch.zeros(n, dtype=torch.bool, device=z.device),
+    )
     damping = torch.full((n,), 1e-3, device=z.device)
     active = torch.arange(n, device=z.device)
     for _ in range(steps):
         if not len(active):
             break
-        before = fit.residual[active].square().sum(-1)
-        batch = _Batch(
-            fit.z[active],
-            fit.residual[active],
-            damping[active],
-            _temperature(objective, fit.residual[active]),
-            torch.zeros(len(active), dtype=torch.bool, device=z.device),
-        )
-        J = objective.jacobian(batch.z, rows[active], batch.r)
-        information = J @ J.transpose(1, 2)
-        _use(objective, J, information, batch, rows[active], precision)
-        fit.z[active], fit.residual[active] = batch.z, batch.r
-        fit.information[active], damping[active] = information, batch.damping
+        batch = _take(objective, fit, active, rows, damping)
+        before = objective.cost(batch.r, batch.rows)
+        fit.information[active] = _use(objective, batch, precision)
+        fit.z[active], fit.residual[active], damping[active] = batch.z, batch.r, batch.damping
         fit.jacobians += len(active)
         done = _done(objective, before, batch, stop_below)
-        fit.settled[active[done].cpu()] = True
+        fit.settled[active[done]] = True
         active = active[~done]
+    ones = torch.ones(n, device=z.device)
+    fit.cost = _total(objective, fit.residual, fit.z, rows, ones, precision)
     return fit
+
+
+def _take(objective: Objective, fit: Fit, active: Tensor, rows: Tensor, damping: Tensor) -> _Batch:
+    r = fit.residual[active]
+    return _Batch(
+        z=fit.z[active],
+        r=r,
+        rows=rows[active],
+        damping=damping[active],
+        tau=_temperature(objective, r),
+        moved=torch.zeros(len(active), dtype=torch.bool, device=r.device),
+    )
 
 
 def _temperature(objective: Objective, r: Tensor) -> Tensor:
     return r.square().mean(-1).clamp(min=objective.temperature_floor)
 
 
-def _use(
-    objective: Objective,
-    J: Tensor,
-    information: Tensor,
-    batch: _Batch,
-    rows: Tensor,
-    precision: float,
-) -> None:
-    """Take one exact step and as many chord steps as pay, row by row."""
+def _use(objective: Objective, batch: _Batch, precision: float) -> Tensor:
+    """Take one exact step and as many chord steps as pay, row by row; return the information matrices."""
+    J = objective.jacobian(batch.z)
+    slope, weight = objective.slope(batch.r, batch.rows)
+    information = _information(J, weight)
     for _ in range(1 + CHORDS):
-        A = information / batch.tau[:, None, None]
-        A.diagonal(dim1=1, dim2=2).add_(precision)
-        slope = (J @ batch.r[:, :, None])[:, :, 0] / batch.tau[:, None] + precision * batch.z
-        scale = torch.diagonal(A, dim1=1, dim2=2) * batch.damping[:, None]
-        step = torch.linalg.solve(A + scale.diag_embed(), slope)
-        predicted = (step * slope).sum(-1) - 0.5 * (step * (A @ step[:, :, None])[:, :, 0]).sum(-1)
+        now = _total(objective, batch.r, batch.z, batch.rows, batch.tau, precision)
+        step, predicted = _step(J, information, slope, batch, precision)
         z = batch.z - step
-        r = objective.residual(z, rows)
-        now = _cost(batch.r, batch.z, batch.tau, precision)
-        gain = now - _cost(r, z, batch.tau, precision)
-        better = gain > 0.0
-        trusted = gain > 0.5 * predicted
-        batch.damping = torch.where(
-            better, torch.where(trusted, batch.damping * 0.2, batch.damping), batch.damping * 8.0
-        ).clamp(1e-7, 1e6)
-        batch.z = torch.where(better[:, None], z, batch.z)
-        batch.r = torch.where(better[:, None], r, batch.r)
-        batch.tau = torch.where(better, _temperature(objective, batch.r), batch.tau)
-        batch.moved |= better
-        if not bool(((~better & ~batch.moved) | (better & (gain > PAYING * now))).any()):
+        r = objective.residual(z, batch.rows)
+        gain = now - _total(objective, r, z, batch.rows, batch.tau, precision)
+        _move(objective, batch, z, r, gain, predicted)
+        if not bool(((~batch.moved) | (gain > PAYING * now)).any()):
             break
+        slope, fresh = objective.slope(batch.r, batch.rows)
+        if not torch.equal(fresh, weight):
+            weight, information = fresh, _information(J, fresh)
+    return information
 
 
-def _cost(r: Tensor, z: Tensor, tau: Tensor, precision: float) -> Tensor:
-    return 0.5 * (r.square().sum(-1) / tau + precision * z.square().sum(-1))
+def _information(J: Tensor, weight: Tensor) -> Tensor:
+    return (J * weight[:, None, :]) @ J.transpose(1, 2)
+
+
+def _step(
+    J: Tensor, information: Tensor, slope: Tensor, batch: _Batch, precision: float
+) -> tuple[Tensor, Tensor]:
+    """Return the damped step (n, d) and the gain it promises (n,)."""
+    A = information / batch.tau[:, None, None]
+    A.diagonal(dim1=1, dim2=2).add_(precision)
+    gradient = (J @ slope[:, :, None])[:, :, 0] / batch.tau[:, None] + precision * batch.z
+    scale = torch.diagonal(A, dim1=1, dim2=2) * batch.damping[:, None]
+    step = torch.linalg.solve(A + scale.diag_embed(), gradient)
+    curvature = (step * (A @ step[:, :, None])[:, :, 0]).sum(-1)
+    return step, (step * gradient).sum(-1) - 0.5 * curvature
+
+
+def _move(
+    objective: Objective, batch: _Batch, z: Tensor, r: Tensor, gain: Tensor, predicted: Tensor
+) -> None:
+    """Accept the rows that gained, and set every row's damping by how well the gain was predicted."""
+    better = gain > 0.0
+    trusted = gain > 0.5 * predicted
+    kept = torch.where(trusted, batch.damping * 0.2, batch.damping)
+    batch.damping = torch.where(better, kept, batch.damping * 8.0).clamp(1e-7, 1e6)
+    batch.z = torch.where(better[:, None], z, batch.z)
+    batch.r = torch.where(better[:, None], r, batch.r)
+    batch.tau = torch.where(better, _temperature(objective, batch.r), batch.tau)
+    batch.moved |= better
+
+
+def _total(
+    objective: Objective, r: Tensor, z: Tensor, rows: Tensor, tau: Tensor, precision: float
+) -> Tensor:
+    return objective.cost(r, rows) / tau + 0.5 * precision * z.square().sum(-1)
 
 
 def _done(objective: Objective, before: Tensor, batch: _Batch, stop_below: float) -> Tensor:
-    after = batch.r.square().sum(-1)
+    after = objective.cost(batch.r, batch.rows)
     gain = (before - after).abs() / before.clamp(min=1e-30)
-    mean = after / batch.r.shape[1]
+    mean = batch.r.square().mean(-1)
     calm = gain < SETTLED
     at_floor = (mean <= objective.temperature_floor) & (gain < GOOD_ENOUGH)
     stuck = ~batch.moved & (batch.damping > 1e5)

@@ -24,7 +24,7 @@ DIFFERENCE: Final = 5e-3
 
 
 class Objective(Protocol):
-    """A residual per row and its slopes; rows name the picture they belong to."""
+    """A residual per row, its slopes, and what a residual costs; rows name the picture they belong to."""
 
     temperature_floor: float
     """Mean squared residual below which the noise, not the fit, sets the scale."""
@@ -32,8 +32,14 @@ class Objective(Protocol):
     def residual(self, z: Tensor, rows: Tensor) -> Tensor:
         """Return (n, m) for latents (n, d)."""
 
-    def jacobian(self, z: Tensor, rows: Tensor, residual: Tensor) -> Tensor:
-        """Return the residual's derivative (n, d, m) at `z`."""
+    def jacobian(self, z: Tensor) -> Tensor:
+        """Return the derivative (n, d, m) at `z` of whatever `residual` is a function of."""
+
+    def cost(self, residual: Tensor, rows: Tensor) -> Tensor:
+        """Return each row's cost (n,): half a sum of squares, and what else the file forbids."""
+
+    def slope(self, residual: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cost's first and second derivative by residual, both (n, m)."""
 
 
 class Model:
@@ -107,7 +113,12 @@ class Model:
 
 
 class Likelihood:
-    """Whitened features minus target."""
+    """Whitened features minus target: Gaussian within a rounding cell, and a wall around a JPEG's cells.
+
+    Where a file's value is the scale's end, a feature beyond it costs nothing. A quantised coefficient is known to lie
+    in its cell up to the noise before the quantiser; without that wall, pictures whose coefficients are mostly zero
+    have wrong solutions as cheap as the right one.
+    """
 
     temperature_floor = 1.0
 
@@ -115,18 +126,37 @@ class Likelihood:
         """Stack the targets of the pictures that rows refer to."""
         self.model = model
         self.value = torch.stack([t.value for t in targets])
+        self.half = torch.stack([t.half for t in targets])
         self.low = torch.stack([t.low for t in targets])
         self.high = torch.stack([t.high for t in targets])
+        self.stiffness = model.line.edge.square().reciprocal() if model.line.jpeg else None
 
     def residual(self, z: Tensor, rows: Tensor) -> Tensor:
         """Return (n, m)."""
         features = self.model.line.features(self.model.images(z))
         return miss(features, self.value[rows], self.low[rows], self.high[rows])
 
-    def jacobian(self, z: Tensor, rows: Tensor, residual: Tensor) -> Tensor:
-        """Return (n, d, m); a feature that lies beyond the scale's end has no slope."""
-        J = self.model.tangents(z, self.model.line.linear)
-        return J * (residual != 0.0)[:, None, :]
+    def jacobian(self, z: Tensor) -> Tensor:
+        """Return (n, d, m)."""
+        return self.model.tangents(z, self.model.line.linear)
+
+    def cost(self, residual: Tensor, rows: Tensor) -> Tensor:
+        """Return (n,)."""
+        total = residual.square().sum(-1)
+        if self.stiffness is not None:
+            total = total + (self._excess(residual, rows).square() * self.stiffness).sum(-1)
+        return 0.5 * total
+
+    def slope(self, residual: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cost's derivatives; a feature beyond the scale's end has none."""
+        if self.stiffness is None:
+            return residual, (residual != 0.0).to(residual.dtype)
+        excess = self._excess(residual, rows)
+        return residual + excess * self.stiffness, 1.0 + (excess != 0.0) * self.stiffness
+
+    def _excess(self, residual: Tensor, rows: Tensor) -> Tensor:
+        half = self.half[rows]
+        return residual - residual.clamp(-half, half)
 
 
 class PixelLink:
@@ -149,12 +179,20 @@ class PixelLink:
         """Return (n, m)."""
         return self._link(self._pixels(z)).flatten(1) - self.value[rows]
 
-    def jacobian(self, z: Tensor, rows: Tensor, residual: Tensor) -> Tensor:
+    def jacobian(self, z: Tensor) -> Tensor:
         """Return (n, d, m)."""
         p = self._pixels(z)
         slope = 1.0 / (p + self.softness) + 1.0 / (255.0 + self.softness - p)
         slope = slope.masked_fill((p < 0.0) | (p > 255.0), 0.0).flatten(1)
         return self.model.tangents(z, self._linear) * slope[:, None, :]
+
+    def cost(self, residual: Tensor, rows: Tensor) -> Tensor:
+        """Return (n,)."""
+        return 0.5 * residual.square().sum(-1)
+
+    def slope(self, residual: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the residual itself, and one."""
+        return residual, torch.ones_like(residual)
 
     def _pixels(self, z: Tensor) -> Tensor:
         line = self.model.line

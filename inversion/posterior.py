@@ -27,6 +27,7 @@ def gaussian_posterior(
 ) -> tuple[FloatArray, FloatArray]:
     """Return mean and deviation (d,) of g, given the optimum `z` (d,) and the likelihood's information (d, d)."""
     precision = PRECISION[prior]
+    information = _semidefinite(information)
     if prior == "normal":
         covariance = np.linalg.inv(information + precision * np.eye(len(z)))
         return z.copy(), np.sqrt(np.diag(covariance))
@@ -34,6 +35,13 @@ def gaussian_posterior(
     pull = information @ z + precision * z
     mean, variance = _cavity(information, pull)
     return gaussian_moments(prior, mean, np.sqrt(variance))
+
+
+def _semidefinite(information: FloatArray) -> FloatArray:
+    """Return the matrix without the negative eigenvalues that single precision left in it."""
+    values, vectors = np.linalg.eigh((information + information.T) / 2.0)
+    result: FloatArray = (vectors * values.clip(0.0)) @ vectors.T
+    return result
 
 
 def _cavity(information: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray]:

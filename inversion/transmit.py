@@ -31,6 +31,8 @@ YCBCR: Final = (
     (0.5, -0.418687589, -0.081312411),
 )
 """JFIF's colour matrix."""
+EDGE: Final = 0.2
+"""Least noise assumed before a quantiser, in its own units; a sharper wall would trap the search."""
 DCT_ARITHMETIC: Final = 0.01
 """Variance that libjpeg's integer DCT adds, in squared coefficients."""
 
@@ -71,6 +73,7 @@ class Transmission:
         self._colour = _colour_matrix(channel, model_shape[0], device)
         self._dct = torch.tensor(dct_matrix(), dtype=torch.float32, device=device)
         self.deviation = self._deviation()  # (m,)
+        self.edge = self._edge()  # (m,)
 
     # -- the map -----------------------------------------------------------------------------------
 
@@ -102,7 +105,10 @@ class Transmission:
     def features(self, images: Tensor) -> Tensor:
         """Map model images (…, C, H, W) to whitened features (…, m), comparable with a target's value."""
         pixels = self.to_pixels(images)
-        return self.linear(pixels.clamp(0.0, 255.0) if self.jpeg else pixels)
+        if self.jpeg or self._resize is not None:
+            # Saturated pixels were rounded to the scale's ends, all to the same side: their error is no noise.
+            pixels = pixels.masked_fill(pixels < 0.5, 0.0).masked_fill(pixels > 254.5, 255.0)
+        return self.linear(pixels)
 
     def _resized(self, pixels: Tensor) -> Tensor:
         if self._resize is None:
@@ -151,6 +157,14 @@ class Transmission:
         mean = float(noise.mean())
         parts = [self._coefficient_noise(c, mean * g) for c, g in enumerate(gains)]
         return torch.cat(parts).sqrt()
+
+    def _edge(self) -> Tensor:
+        """Return how sharp the rounding cells' edges are: the noise before the last rounding, whitened (m,)."""
+        if not self.jpeg:
+            return torch.full_like(self.deviation, EDGE)
+        steps = torch.cat([self._steps(c) for c in range(self._planes())])
+        before = self.deviation.square() - steps.square() * ROUNDING
+        return before.clamp(min=EDGE**2).sqrt() / self.deviation
 
     def _coefficient_noise(self, component: int, variance: float) -> Tensor:
         """Return the variance of a component's coefficients, flattened like `_block_dct`'s result."""

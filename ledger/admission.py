@@ -8,9 +8,17 @@ marked late; appended before by an append whose answer was lost, it is recognise
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 from latentlog.ledger.batch import Draft, Sealer
-from latentlog.ledger.counters import Span, abandoned_within, gaps, span_of, within
+from latentlog.ledger.counters import (
+    Span,
+    abandoned_within,
+    gaps,
+    high_water,
+    span_of,
+    within,
+)
 from latentlog.ledger.entry import Generation, Reservation, decode_entry
 from latentlog.ledger.errors import AlreadySealed, NotReserved, StorageUnavailable
 from latentlog.ledger.log import Log
@@ -87,6 +95,7 @@ class Admission:
         def build(reader: Reader) -> list[Draft]:
             found[:] = [_logged(reader, draft, again=again) if look else None for draft in drafts]
             fresh = [draft for draft, at in zip(drafts, found, strict=True) if at is None]
+            _require_reserved(reader, fresh)
             return _marked(reader, fresh)
 
         result = self.log.append_built(build, self.sealer)
@@ -99,6 +108,30 @@ class Admission:
             if taken := wanted & {_counter(draft) for draft in queued}:
                 epoch, counter = min(taken)
                 raise AlreadySealed(f"counter {counter} of epoch {epoch} is sealed and queued")
+
+
+def _require_reserved(reader: Reader, drafts: Sequence[Draft]) -> None:
+    """Refuse what was reserved in a database that was lost: here it would be nobody's."""
+    places = [_counter(draft) for draft in drafts]
+    for epoch in {epoch for epoch, _ in places}:
+        limit, last = high_water(reader, epoch), max(c for e, c in places if e == epoch)
+        if last >= limit:
+            raise NotReserved(
+                f"counter {last} of epoch {epoch} was never reserved in this log",
+                expected=f"below {limit}",
+                next_step="after a restore: latentlog epoch list, and draw from the new epoch",
+            )
+
+
+def lost_batches(reader: Reader, spool: Spool) -> list[Path]:
+    """Return the queued batches that this log cannot take: their reservations are not in it."""
+    lost = []
+    for path, drafts in spool.batches():
+        try:
+            _require_reserved(reader, drafts)
+        except NotReserved:
+            lost.append(path)
+    return lost
 
 
 def _marked(reader: Reader, drafts: list[Draft]) -> list[Draft]:

@@ -37,6 +37,8 @@ class AuditReport:
     checkpoints: int
     epochs: int
     openings: int
+    documents: int = 0
+    """How many documents entries name by digest, checked or not."""
     problems: list[Problem] = field(default_factory=list)
     problems_found: int = 0
 
@@ -57,15 +59,17 @@ def audit(
     *,
     epoch_keys: Mapping[int, EpochKey] | None = None,
     vault: Vault | None = None,
+    documents: bool = True,
     on_progress: Progress | None = None,
 ) -> AuditReport:
     """Recompute the log; `on_progress(done, total)` is called after every page.
 
     With `epoch_keys` the latents of these epochs are derived again; with `vault` openings are
-    opened. Raises nothing for what it finds wrong: see `AuditReport.require_clean`.
+    opened; without `documents` those that entries name are counted only. Raises nothing for what
+    it finds wrong: see `AuditReport.require_clean`.
     """
     problems = Problems()
-    rows = RowAudit(log, problems, epoch_keys or {}, vault)
+    rows = RowAudit(log, problems, epoch_keys or {}, vault, documents=documents)
     size = rows.begin()
     while rows.at < size:
         rows.step(_PAGE)
@@ -80,6 +84,7 @@ def audit(
         checkpoints=rows.checkpoints,
         epochs=len(rows.epochs),
         openings=rows.openings,
+        documents=rows.documents,
         problems=sorted(problems.found, key=lambda problem: problem.rank),
         problems_found=problems.count,
     )

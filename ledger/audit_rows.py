@@ -6,6 +6,7 @@ epochs, erased entries, and the last 256 leaf hashes for the seal that follows t
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from latentlog.ledger.audit_counters import EpochPlace
@@ -16,7 +17,9 @@ from latentlog.ledger.entry import (
     BATCH_LIMIT,
     OPERATOR,
     RECORDER_KINDS,
+    Abandoned,
     CalibrationEntry,
+    DisclosureEntry,
     Entry,
     EpochClose,
     EpochOpen,
@@ -29,6 +32,7 @@ from latentlog.ledger.entry import (
     decode_entry,
 )
 from latentlog.ledger.errors import LedgerError
+from latentlog.ledger.keys import PublicKey
 from latentlog.ledger.keystream import EpochKey
 from latentlog.ledger.log import Log
 from latentlog.ledger.merkle import Frontier, leaf_hash, root_of
@@ -39,6 +43,7 @@ from latentlog.ledger.tree import TILE_HEIGHT, TILE_WIDTH
 from latentlog.ledger.vault import open_opening
 
 _PAGE: Final = 256
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class RowAudit:
@@ -50,16 +55,21 @@ class RowAudit:
         problems: Problems,
         epoch_keys: Mapping[int, EpochKey],
         vault: Vault | None,
+        *,
+        documents: bool,
     ) -> None:
         self._log: Final = log
         self._problems: Final = problems
         self._keys: Final = epoch_keys
+        self._documents: Final = documents
         self._latents: Final = LatentAudit(log.origin, problems, epoch_keys)
         self._openings: Final = None if vault is None else OpeningAudit(log, problems, vault)
         self._batches: Final = BatchAudit(log, problems)
         self._tree: Final = TreeAudit(log, problems)
         self._models: Final[dict[str, ModelEntry]] = {}
+        self._salts: Final[set[bytes]] = set()
         self._head = Head(0, b"", None)
+        self.documents = 0
         self.epochs: Final[dict[int, EpochPlace]] = {}
         self.at = 0
 
@@ -144,12 +154,14 @@ class RowAudit:
             case Generation():
                 self._require_epoch(index, entry.epoch)
                 self._latents.add(index, entry)
-            case Reservation():
+            case Reservation() | Abandoned():
                 self._require_epoch(index, entry.epoch)
             case CalibrationEntry():
                 self._document(index, entry)
-            case Erasure() if self._openings is not None:
-                self._openings.erased.add(entry.index)
+            case DisclosureEntry():
+                self._disclosure(index, entry)
+            case Erasure():
+                self._erasure(index, entry)
             case _:
                 pass
 
@@ -160,6 +172,10 @@ class RowAudit:
         model = self._models.get(entry.model)
         if model is None or (model.digest, model.dim) != (entry.model_digest, entry.dim):
             self._say(index, "wrong_model", f"epoch {entry.epoch} is of no registered model")
+        if entry.salt in self._salts:
+            # The salt is what keeps a restored log from issuing the same latents again.
+            self._say(index, "repeated_salt", f"epoch {entry.epoch} has an earlier epoch's salt")
+        self._salts.add(entry.salt)
         self.epochs.setdefault(entry.epoch, EpochPlace(index))
         self._latents.open(entry)
         key = self._keys.get(entry.epoch)
@@ -180,7 +196,27 @@ class RowAudit:
         if epoch not in self.epochs:
             self._say(index, "unknown_epoch", f"epoch {epoch} was never opened")
 
+    def _disclosure(self, index: int, entry: DisclosureEntry) -> None:
+        for epoch in entry.epochs:
+            place = self.epochs.get(epoch)
+            if place is None:
+                self._say(index, "unknown_epoch", f"epoch {epoch} was never opened")
+            elif place.closed is None:
+                message = f"epoch {epoch} was disclosed while it issued latents"
+                self._say(index, "disclosed_while_open", message)
+
+    def _erasure(self, index: int, entry: Erasure) -> None:
+        with self._log.snapshot() as reader:
+            row = reader.row(entry.index) if entry.index < index else None
+        if row is None or row.kind != Generation.kind:
+            self._say(index, "wrong_erasure", f"entry {entry.index} is no generation before it")
+        elif self._openings is not None:
+            self._openings.erased.add(entry.index)
+
     def _document(self, index: int, entry: CalibrationEntry) -> None:
+        self.documents += 1
+        if not self._documents:
+            return
         try:
             self._log.document(entry.document)
         except LedgerError as error:
@@ -200,6 +236,8 @@ class BatchAudit:
         self._entries: Final[deque[Entry | None]] = deque(maxlen=BATCH_LIMIT)
         self._reserved: Final[dict[int, Reservation]] = {}
         self._recorders: Final[dict[str, RecorderEntry]] = {}
+        self._keys: Final[dict[PublicKey, str]] = {log.verifier.key: OPERATOR}
+        self._sealed: datetime | None = None
         self._first = 0
         self.seals = 0
 
@@ -221,6 +259,10 @@ class BatchAudit:
         self._entries.append(entry)
         if isinstance(entry, RecorderEntry):
             self._recorders[entry.name] = entry
+            owner = self._keys.setdefault(entry.key, entry.name)
+            if owner != entry.name:
+                message = f"recorder {entry.name} has the key of {owner}: their seals look the same"
+                self._say(index, "shared_key", message)
 
     def end(self, size: int) -> None:
         """Check that nothing is left without a seal."""
@@ -239,12 +281,20 @@ class BatchAudit:
             seal.verify(self._log.origin)
         except LedgerError as error:
             self._say(index, "bad_seal", error.message)
+        if self._sealed is not None and seal.time < self._sealed:
+            message = f"sealed at {seal.time:{_TIME}}, after a seal of {self._sealed:{_TIME}}"
+            self._say(index, "time_runs_back", message)
+        self._sealed = seal.time
         self._signer(index, seal)
 
     def _signer(self, index: int, seal: Seal) -> None:
         if seal.signer == OPERATOR:
             if seal.key != self._log.verifier.key:
                 self._say(index, "wrong_seal_key", "the operator's seal is not by the log's key")
+            for entry in list(self._entries)[-seal.count :]:
+                if isinstance(entry, Generation | Reservation):
+                    message = f"the operator sealed a {entry.kind}, which is a recorder's to seal"
+                    self._say(index, "wrong_signer", message)
             return
         recorder = self._recorders.get(seal.signer)
         if recorder is None:

@@ -150,6 +150,12 @@ class TileMissing(LedgerError):
     kind: ClassVar[Kind] = "integrity"
 
 
+class CheckpointAhead(LedgerError):
+    """A published checkpoint covers entries that the database does not hold."""
+
+    kind: ClassVar[Kind] = "integrity"
+
+
 class AppendRefused(LedgerError):
     """The database's own constraints refused a row: an entry exists already, or a head moved."""
 
@@ -217,6 +223,24 @@ class StorageUnavailable(LedgerError):
     kind: ClassVar[Kind] = "environment"
 
 
+class DatabaseSuspended(LedgerError):
+    """A restored or moved database, to which nothing is appended before it is taken over."""
+
+    kind: ClassVar[Kind] = "environment"
+
+
+class NetworkFileSystem(LedgerError):
+    """An SQLite file where other machines could open it too, which would corrupt it."""
+
+    kind: ClassVar[Kind] = "environment"
+
+
+class ClockBehind(LedgerError):
+    """This machine's clock is behind the newest entry of the log."""
+
+    kind: ClassVar[Kind] = "environment"
+
+
 class SiteUnreachable(LedgerError):
     """A published log whose server does not answer, or not as a file server does."""
 
@@ -258,6 +282,18 @@ class KeyFileExists(LedgerError):
 
 class DatabaseExists(LedgerError):
     """A database already stands there; it is never overwritten."""
+
+    kind: ClassVar[Kind] = "usage"
+
+
+class BackupElsewhere(LedgerError):
+    """A database server, which is backed up and restored by its own tools."""
+
+    kind: ClassVar[Kind] = "usage"
+
+
+class NotNewest(LedgerError):
+    """A checkpoint that is not the newest one published."""
 
     kind: ClassVar[Kind] = "usage"
 

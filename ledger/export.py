@@ -87,6 +87,8 @@ def _published_size(folder: Path, tree: Checkpoint, nodes: NodeReader) -> int:
             "the folder shows another log, or a later checkpoint than this database holds",
             expected=f"{tree.origin}, at most {tree.size} entries",
             got=f"{published.origin}, {published.size} entries",
+            next_step=f"if the database was restored: latentlog restore --checkpoint "
+            f"{folder}/checkpoint --tiles {folder}",
         )
     if root_at(nodes, published.size) != published.root:
         raise ForkDetected(f"the published tree of {published.size} entries is not this log's")

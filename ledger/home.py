@@ -2,7 +2,7 @@
 
     latentlog.toml                    origin, vkey, database, recorder
     keys/log.key  master.key  examiner.key  recorders/local.key  epochs/0.key
-    models/<digest>.pt2               ledger.sqlite   vault.sqlite
+    models/<digest>.pt2               ledger.sqlite   vault.sqlite   published.note
     sessions/local.json               queue/local/000001.batch
 
 Folders are 0700, files 0600. A home appears whole or not at all: it is made beside its final name
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from latentlog.ledger.codec import require_name
+from latentlog.ledger.continuity import PUBLISHED_NOTE, Continuity
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import RecorderEntry
 from latentlog.ledger.errors import (
@@ -167,6 +168,11 @@ class Home:
     # Everything else.
 
     @property
+    def continuity(self) -> Continuity:
+        """The newest checkpoint that this home knows of, whatever the database says."""
+        return Continuity(self.path / PUBLISHED_NOTE, self.verifier)
+
+    @property
     def vault_url(self) -> str:
         return _absolute(_VAULT, self.path)
 
@@ -199,7 +205,14 @@ def open_log(home: Home, *, clock: Clock = utc_now) -> Log:
     store = SqlStore.open(home.database_url)
     try:
         signer = home.log_key() if (home.keys / "log.key").exists() else None
-        return Log(store, origin=home.origin, signer=signer, public=home.verifier.key, clock=clock)
+        return Log(
+            store,
+            origin=home.origin,
+            signer=signer,
+            public=home.verifier.key,
+            clock=clock,
+            continuity=home.continuity,
+        )
     except BaseException:
         store.close()
         raise
@@ -236,7 +249,8 @@ def _furnish(path: Path, origin: str, database: str, random: Random, clock: Cloc
     VaultStore.create(_absolute(_VAULT, path)).close()
     store = SqlStore.create(_absolute(database, path))
     try:
-        log = Log(store, origin=origin, signer=log_key, clock=clock)
+        continuity = Continuity(path / PUBLISHED_NOTE, NoteVerifier.parse(vkey))
+        log = Log(store, origin=origin, signer=log_key, clock=clock, continuity=continuity)
         log.append([RecorderEntry(name=DEFAULT_RECORDER, key=recorder_key.public, state="active")])
         log.publish()
     finally:

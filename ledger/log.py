@@ -12,7 +12,7 @@ nothing. Nothing here is kept in memory between calls but the recorders' keys.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from latentlog.ledger.batch import Draft, Sealer, batch_path, row_of, seal_batch
@@ -22,6 +22,7 @@ from latentlog.ledger.checkpoint import (
     sign_checkpoint,
     verify_checkpoint,
 )
+from latentlog.ledger.continuity import Continuity
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import (
     BATCH_LIMIT,
@@ -33,6 +34,7 @@ from latentlog.ledger.entry import (
     decode_entry,
 )
 from latentlog.ledger.errors import (
+    ClockBehind,
     KeyFileMissing,
     NoSuchDocument,
     NoSuchEntry,
@@ -60,6 +62,9 @@ Clock = Callable[[], datetime]
 # Calibration documents hold every trial's scores; nothing else is stored as a document.
 DOCUMENT_LIMIT: Final = 64 << 20
 _PAGE: Final = 512
+
+CLOCK_SKEW: Final = timedelta(seconds=60)
+"""How far clocks of several recorders may differ: a seal then takes the time of the one before."""
 
 
 def utc_now() -> datetime:
@@ -105,6 +110,7 @@ class Log:
         signer: SigningKey | None = None,
         public: PublicKey | None = None,
         clock: Clock = utc_now,
+        continuity: Continuity | None = None,
     ) -> None:
         key = signer.public if signer is not None else public
         if key is None:
@@ -114,6 +120,7 @@ class Log:
         self.verifier: Final = NoteVerifier(origin, key)
         self.clock: Final = clock
         self._signer = signer
+        self._continuity = continuity
         self._recorders: dict[str, RecorderEntry] = {}
         self._recorders_read = 0
         claimed = store.claim(origin)
@@ -152,24 +159,29 @@ class Log:
     def append_built(self, build: Build, sealer: Sealer | None = None) -> AppendResult | None:
         """Append what `build` makes of the log as it stands under the lock; nothing if it is empty.
 
-        Whatever `build` reads cannot change before its entries are in the log.
+        Whatever `build` reads cannot change before its entries are in the log. Raises
+        `DatabaseSuspended`, `CheckpointAhead` or `ForkDetected` where the database is not the one
+        that was published, and `ClockBehind`.
         """
         sealer = sealer or self.operator
         with self.store.write() as writer:
+            head = self._require_current(writer)
             drafts = build(writer)
             if not drafts:
                 return None
             self.require_sealer(writer, sealer)
-            return self._append(writer, drafts, sealer)
+            return self._append(writer, head, drafts, sealer)
 
-    def _append(self, writer: Writer, drafts: Sequence[Draft], sealer: Sealer) -> AppendResult:
+    def _append(
+        self, writer: Writer, old: Head, drafts: Sequence[Draft], sealer: Sealer
+    ) -> AppendResult:
         if len(drafts) > BATCH_LIMIT or any(isinstance(d.entry, Seal) for d in drafts):
             raise RuntimeError(f"an append holds at most {BATCH_LIMIT} entries and no seal")
         if sealer.name != OPERATOR and {d.entry.kind for d in drafts} - RECORDER_KINDS:
             raise RuntimeError("a recorder seals reservations, generations and abandonments only")
-        old = writer.head()
         leaves = [draft.leaf for draft in drafts]
-        seal = Draft(seal_batch(sealer, self.origin, old.size, leaves, self.clock()))
+        time = self._seal_time(writer, old)
+        seal = Draft(seal_batch(sealer, self.origin, old.size, leaves, time))
         frontier = Frontier.decode(old.frontier)
         tiles = grow(writer, frontier, [*leaves, seal.leaf])
         rows = [row_of(old.size + n, draft) for n, draft in enumerate([*drafts, seal])]
@@ -219,12 +231,15 @@ class Log:
         Without new entries the newest note is returned again, byte for byte.
         """
         with self.store.write() as writer:
-            old, newest = writer.head(), writer.checkpoint()
+            old, newest = self._require_current(writer), writer.checkpoint()
             if newest is not None and old.published == old.size:
                 return newest.note
             root = Frontier.decode(old.frontier).root()
             signer = NoteSigner(self.origin, self._require_signer())
             note = sign_checkpoint(Checkpoint(self.origin, old.size, root), [signer])
+            if self._continuity is not None:
+                # Before the database says so: what was signed is never forgotten with it.
+                self._continuity.advance(note, old.size)
             writer.add_checkpoint(CheckpointRow(old.size, note))
             writer.move_head(old, old._replace(published=old.size))
             return note
@@ -342,6 +357,35 @@ class Log:
     def snapshot(self) -> AbstractContextManager[Reader]:
         """Read several things of one state of the log."""
         return self.store.read()
+
+    def require_appendable(self) -> None:
+        """Raise what keeps this database from being appended to, if anything does."""
+        with self.store.read() as reader:
+            if self._continuity is not None:
+                self._continuity.require(reader, reader.head())
+
+    def _require_current(self, writer: Writer) -> Head:
+        head = writer.head()
+        if self._continuity is not None:
+            self._continuity.require(writer, head)
+            self._continuity.remember(writer, head)
+        return head
+
+    def _seal_time(self, reader: Reader, head: Head) -> datetime:
+        """Return the time of the next seal, which is never before that of the last one."""
+        now = self.clock().replace(microsecond=0)
+        row = reader.row(head.size - 1) if head.size else None
+        last = None if row is None or row.kind != Seal.kind else decode_entry(row.body)
+        if not isinstance(last, Seal) or last.time <= now:
+            return now
+        if last.time - now > CLOCK_SKEW:
+            raise ClockBehind(
+                "this machine's clock is behind the newest entry of the log",
+                expected=f"{last.time:%Y-%m-%dT%H:%M:%SZ} or later",
+                got=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+                next_step="set the clock (timedatectl), then repeat the command",
+            )
+        return last.time
 
     def _require_signer(self) -> SigningKey:
         if self._signer is None:

@@ -12,9 +12,8 @@ two of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from latentlog.ledger.audit import AuditReport, Progress, audit
 from latentlog.ledger.checkpoint import Checkpoint, VerifiedCheckpoint, verify_checkpoint
@@ -26,9 +25,6 @@ from latentlog.ledger.merkle import root_at
 from latentlog.ledger.note import NOTE_LIMIT, NoteVerifier
 from latentlog.ledger.published import published_log
 from latentlog.ledger.tiles import Fetch, TileReader
-
-# Documents stay with the operator: that they are absent here says nothing about the log.
-_DOCUMENT_PROBLEM: Final = "wrong_document"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +103,15 @@ def audit_site(
     if since is not None:
         verify_extension(fetch, since, newest)
     with published_log(fetch, newest, verifier) as log:
-        report = audit(log, epoch_keys=epoch_keys, on_progress=on_progress)
-        report, documents = _without_documents(report)
+        # Documents stay with the operator: that they are absent here says nothing about the log.
+        report = audit(log, epoch_keys=epoch_keys, documents=False, on_progress=on_progress)
         return SiteReport(
             checkpoint=newest,
             since=None if since is None else since.checkpoint,
             sealed=_last_sealed(log),
             audit=report,
-            documents=documents,
+            documents=report.documents,
         )
-
-
-def _without_documents(report: AuditReport) -> tuple[AuditReport, int]:
-    problems = [problem for problem in report.problems if problem.code != _DOCUMENT_PROBLEM]
-    absent = len(report.problems) - len(problems)
-    if report.problems_found > len(report.problems):
-        # Some were not listed: a flood of documents must not hide what came after them.
-        return report, absent
-    return replace(report, problems=problems, problems_found=len(problems)), absent
 
 
 def _last_sealed(log: Log) -> datetime | None:

@@ -110,7 +110,7 @@ class _PublishedReader:
         """Read entries, a bundle at a time, until those below `stop` are there."""
         while self._copied < min(stop, self._size):
             bodies = list(islice(self._tiles.entries(self._copied), WIDTH))
-            self._rows.add([_row(self._copied + n, body) for n, body in enumerate(bodies)])
+            self._rows.add([row_of_body(self._copied + n, body) for n, body in enumerate(bodies)])
             self._copied += len(bodies)
 
     # The tree.
@@ -153,8 +153,11 @@ class _PublishedReader:
     def openings(self, start: int, limit: int) -> Sequence[OpeningRow]:
         return []
 
+    def suspended(self) -> str | None:
+        return "this is somebody else's published log"
 
-def _row(index: int, body: bytes) -> Row:
+
+def row_of_body(index: int, body: bytes) -> Row:
     """Return an entry as a database would hold it; one that does not decode is of no kind."""
     try:
         entry = decode_entry(body)

@@ -14,6 +14,7 @@ from latentlog.ledger.batch import Draft
 from latentlog.ledger.counters import pending, within
 from latentlog.ledger.entry import (
     BATCH_LIMIT,
+    OPERATOR,
     Abandoned,
     EpochClose,
     EpochOpen,
@@ -62,18 +63,24 @@ def add_model(log: Log, model: ModelEntry) -> AppendResult:
 
 def recorders(log: Log) -> dict[str, RecorderEntry]:
     """Return the newest entry of every recorder, by name."""
-    found: dict[str, RecorderEntry] = {}
+    return {entry.name: entry for entry in recorder_history(log)}
+
+
+def recorder_history(log: Log) -> Iterator[RecorderEntry]:
+    """Yield every entry about a recorder, oldest first."""
     for logged in log.entries(kind=RecorderEntry.kind):
         if isinstance(logged.entry, RecorderEntry):
-            found[logged.entry.name] = logged.entry
-    return found
+            yield logged.entry
 
 
 def add_recorder(log: Log, name: str, key: PublicKey) -> AppendResult:
     """Register a recorder's key; a retired name may come back with another key.
 
-    Raises `AlreadyRegistered` while the name is active, or if the key is that of the retired one.
+    Raises `AlreadyRegistered` while the name is active, or if the key was a recorder's before.
     """
+    taken = {entry.key: entry.name for entry in recorder_history(log)} | {
+        log.verifier.key: OPERATOR
+    }
 
     def build(reader: Reader) -> list[Draft]:
         try:
@@ -84,6 +91,11 @@ def add_recorder(log: Log, name: str, key: PublicKey) -> AppendResult:
             raise AlreadyRegistered(
                 f"recorder {name} is {known.state} already, with key {known.key.hex()[:16]}…",
                 next_step="latentlog recorder list",
+            )
+        if key in taken:
+            raise AlreadyRegistered(
+                f"the key of {taken[key]} cannot be {name}'s too: seals would not tell them apart",
+                next_step=f"latentlog recorder add {name}, with a key of its own",
             )
         return [Draft(RecorderEntry(name=name, key=key, state="active"))]
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from latentlog.ledger.batch import Draft, Sealer
-from latentlog.ledger.counters import Span, gaps, within
+from latentlog.ledger.counters import Span, gaps, high_water, within
 from latentlog.ledger.entry import BATCH_LIMIT, EPOCH_LATENTS, Abandoned, Reservation, decode_entry
 from latentlog.ledger.epochs import epoch_state
 from latentlog.ledger.errors import EpochClosed, EpochFull, ReservationExhausted, StorageUnavailable
@@ -108,9 +108,14 @@ class Reservations:
             if not block.detached:
                 self.abandon(block.epoch, [block.span], "crashed")
                 done.add(block.lease)
-            elif next(gaps(self._log.snapshot, block.epoch, block.span), None) is None:
+            elif self._settled(block):
                 done.add(block.lease)
         self._session.forget(done)
+
+    def _settled(self, block: Block) -> bool:
+        with self._log.snapshot() as reader:
+            span = _below(block.span, high_water(reader, block.epoch))
+            return next(gaps(within(reader), block.epoch, span), None) is None
 
     def end(self, epoch: int, drawn: Iterable[Span], reason: str) -> None:
         """Give up what this session holds: for `reason` what was drawn, the rest as ended."""
@@ -148,7 +153,11 @@ class Reservations:
         spans = list(spans)
 
         def build(reader: Reader) -> list[Draft]:
-            unaccounted = (gap for span in spans for gap in gaps(within(reader), epoch, span))
+            # What was reserved in a database that was lost is not in this one's epoch.
+            limit = high_water(reader, epoch)
+            unaccounted = (
+                gap for span in spans for gap in gaps(within(reader), epoch, _below(span, limit))
+            )
             return [
                 Draft(Abandoned(epoch=epoch, first=gap.first, count=gap.count, reason=reason))
                 for gap in islice(unaccounted, BATCH_LIMIT)
@@ -156,6 +165,10 @@ class Reservations:
 
         while spans and self._log.append_built(build, self._sealer) is not None:
             pass
+
+
+def _below(span: Span, limit: int) -> Span:
+    return Span(span.first, max(0, min(span.stop, limit) - span.first))
 
 
 def _reservations(reader: Reader, start: int) -> Iterator[Reservation]:

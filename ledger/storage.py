@@ -112,6 +112,9 @@ class Reader(Protocol):
     def openings(self, start: int, limit: int) -> Sequence[OpeningRow]:
         """At most `limit` openings with `index >= start`, ascending."""
 
+    def suspended(self) -> str | None:
+        """Why nothing may be appended: this is a backup, or another server; `None` if it may."""
+
 
 class Writer(Reader, Protocol):
     """The one process that may write now; its writes commit together, or not at all."""
@@ -124,6 +127,12 @@ class Writer(Reader, Protocol):
 
     def add_document(self, digest: Digest, body: bytes) -> None:
         """Store a document; storing it again changes nothing."""
+
+    def suspend(self) -> None:
+        """Append nothing here until `adopt`."""
+
+    def adopt(self) -> None:
+        """Take over a suspended database."""
 
     def move_head(self, old: Head, new: Head) -> None:
         """Move the head row from exactly `old` to `new`; raises `AppendRefused`."""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from latentlog.inversion.forward import read_channel
 from latentlog.inversion.picture import to_8bit
-from latentlog.inversion.result import GeneratorSpec, InversionPlan, Observation
+from latentlog.inversion.result import GeneratorSpec, InversionPlan
 from latentlog.inversion.sandbox import ModelProcess, ModelSource
 
 
@@ -30,8 +30,7 @@ def main() -> None:
     spec = GeneratorSpec(latent_shape=(options.latent_dim,))
     with ModelProcess.start(ModelSource.pt2(options.model), spec) as model:
         observed = read_channel(options.source, model.description.output_shape)
-        observation = Observation(pixels=observed.pixels, channel=observed.candidates[0])
-        [found] = model.invert([observation], InversionPlan(seed=options.seed))
+        [found] = model.invert([observed.observe()], InversionPlan(seed=options.seed))
         moved = turn(found.latent, options.cosine, options.seed)
         [image] = model.generate(moved[None].astype(np.float32))  # (C, H, W)
     pixels = to_8bit(image, spec.lo, spec.hi).transpose(1, 2, 0)

@@ -32,6 +32,7 @@ class _State:
     openings: dict[int, bytes] = field(default_factory=dict)
     checkpoints: list[CheckpointRow] = field(default_factory=list)
     documents: dict[bytes, bytes] = field(default_factory=dict)
+    suspended: bool = False
 
     def copy(self) -> "_State":
         return replace(
@@ -129,6 +130,9 @@ class _MemoryReader:
         openings = self._state.openings
         return [OpeningRow(i, openings[i]) for i in sorted(openings) if i >= start][:limit]
 
+    def suspended(self) -> str | None:
+        return "this log was suspended" if self._state.suspended else None
+
     def _counted(self, epoch: int, kind: str) -> list[Row]:
         rows = (row for row in self._state.rows if _fits(row, (kind,), epoch))
         return sorted((row for row in rows if row.counter is not None), key=_place)
@@ -153,6 +157,12 @@ class _MemoryWriter(_MemoryReader):
 
     def add_document(self, digest: Digest, body: bytes) -> None:
         self._state.documents.setdefault(digest, body)
+
+    def suspend(self) -> None:
+        self._state.suspended = True
+
+    def adopt(self) -> None:
+        self._state.suspended = False
 
     def move_head(self, old: Head, new: Head) -> None:
         if self._state.head != old:

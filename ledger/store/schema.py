@@ -24,6 +24,7 @@ from latentlog.ledger.store.engine import (
     storage_errors,
     writing,
 )
+from latentlog.ledger.store.mounts import require_local
 from latentlog.ledger.store.tables import REVISIONS
 
 _VERSION_TABLE = "alembic_version"
@@ -54,6 +55,7 @@ def create_sqlite_file(url: URL) -> None:
     path = sqlite_path(url)
     if path is None:
         return
+    require_local(path)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
@@ -97,8 +99,10 @@ def open_existing(url: str, **pragmas: str) -> Engine:
     """Return an engine for a database that is there; raises `DatabaseMissing`."""
     parsed = parse_url(url)
     path = sqlite_path(parsed)
-    if path is not None and not path.is_file():
-        raise DatabaseMissing(f"there is no database at {path}", next_step="latentlog init")
+    if path is not None:
+        if not path.is_file():
+            raise DatabaseMissing(f"there is no database at {path}", next_step="latentlog init")
+        require_local(path)
     return open_engine(parsed, **pragmas)
 
 

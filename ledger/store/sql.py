@@ -26,6 +26,7 @@ from latentlog.ledger.storage import (
     Writer,
 )
 from latentlog.ledger.store.engine import insert_rows, parse_url, reading, writing
+from latentlog.ledger.store.lineage import adopt, suspend, suspension
 from latentlog.ledger.store.schema import create_database, open_existing, require_current
 from latentlog.ledger.store.tables import (
     RARE_KINDS,
@@ -140,6 +141,7 @@ class SqlStore:
                 value = connection.scalar(stored)
                 if value is None:
                     connection.execute(insert(meta).values(key="origin", value=origin))
+                    adopt(connection)
                     return origin
         return str(value)
 
@@ -236,6 +238,9 @@ class _SqlReader:
         found = self._connection.execute(query.order_by(openings.c.index).limit(limit))
         return [OpeningRow(*row) for row in found]
 
+    def suspended(self) -> str | None:
+        return suspension(self._connection)
+
     def _rows(self, query: Select[Any], parameters: dict[str, object] | None = None) -> list[Row]:
         rows = [Row(*row) for row in self._connection.execute(query, parameters)]
         for row in rows:
@@ -261,6 +266,12 @@ class _SqlWriter(_SqlReader):
     def add_document(self, digest: Digest, body: bytes) -> None:
         if self.document(digest) is None:
             self._connection.execute(insert(documents).values(digest=bytes(digest), body=body))
+
+    def suspend(self) -> None:
+        suspend(self._connection)
+
+    def adopt(self) -> None:
+        adopt(self._connection)
 
     def move_head(self, old: Head, new: Head) -> None:
         parameters = {f"old_{name}": value for name, value in old._asdict().items()}

@@ -114,8 +114,8 @@ def test_an_interrupted_run_resumes_without_repeating(tmp_path: Path, made: Cali
 
     assert calibrate(start, view(), ROOT, SMALL, trials=path, jobs=1) == made
     # Per resize control one more inversion, where another kernel fitted better.
-    assert sum(m.inverted for m in models) <= 60 - kept + 20
-    assert len(path.read_text().splitlines()) == 61
+    assert sum(m.inverted for m in models) <= 96 - kept + 32
+    assert len(path.read_text().splitlines()) == 97
     finished: list[LinearGenerator] = []
     assert run(trials=path) == made
     assert not finished
@@ -128,7 +128,7 @@ def test_split_runs_merge(tmp_path: Path, made: Calibration) -> None:
         part = replace(SMALL, points=points, trials=10)
         calibrate(LinearGenerator, view(), ROOT, part, trials=halves[-1], jobs=1)
     merged = tmp_path / "all.jsonl"
-    assert merge_trials(halves, merged) == 60
+    assert merge_trials(halves, merged) == 96
     assert run(trials=merged) == made
 
 

@@ -406,7 +406,7 @@ def test_an_entry_that_breaks_the_rules_is_named(lying: Lying, lie: str) -> None
 
 def test_a_late_generation_after_an_abandonment_is_as_it_should_be(lying: Lying) -> None:
     lying.append([Abandoned(epoch=0, first=0, count=4, reason="crashed")])
-    lying.append([make_generation(2, late=True), make_generation(5)])
+    lying.append([make_generation(2, late=True), make_generation(5)], RECORDER)
     audit(lying).require_clean()
 
 
@@ -529,7 +529,7 @@ def test_problems_are_counted_past_what_is_kept(
     lying: Lying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(problems, "PROBLEM_LIMIT", 3)
-    lying.append([make_generation(n) for n in range(20, 30)])
+    lying.append([make_generation(n) for n in range(20, 30)], RECORDER)
     report = audit(lying)
     assert (len(report.problems), report.problems_found) == (3, 10)
 

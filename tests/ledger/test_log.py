@@ -116,7 +116,7 @@ def test_a_recorder_writes_only_what_is_its_own() -> None:
 
 def test_a_log_without_its_key_reads_and_lets_recorders_append() -> None:
     log = make_recording_log()
-    other = Log(log.store, origin=ORIGIN, public=LOG_KEY.public)
+    other = Log(log.store, origin=ORIGIN, public=LOG_KEY.public, clock=log.clock)
     other.append([make_generation(0)], RECORDER)
     assert other.checkpoint() == log.checkpoint()
     with pytest.raises(KeyFileMissing):
@@ -316,7 +316,7 @@ def test_a_write_that_fails_is_whole_or_absent(step: str, kind: str, tmp_path: P
 
 def test_two_logs_over_one_database_agree_on_recorders() -> None:
     log = make_recording_log()
-    other = Log(log.store, origin=ORIGIN, public=LOG_KEY.public)
+    other = Log(log.store, origin=ORIGIN, public=LOG_KEY.public, clock=log.clock)
     other.append([make_generation(0)], RECORDER)
     retire_recorder(log, "local")
     with pytest.raises(RecorderRetired):
