@@ -22,6 +22,7 @@ import typer
 
 from latentlog.cli.commands import (
     audit,
+    backup,
     calibrate,
     demo,
     doctor,
@@ -31,13 +32,14 @@ from latentlog.cli.commands import (
     keys,
     log,
     models,
+    publish,
     record,
     recorders,
     report,
     setup,
     verify,
 )
-from latentlog.cli.console import printable
+from latentlog.cli.console import log_line, printable, wants_log_lines
 from latentlog.cli.errors import BY_KIND, ExitCode, PackageError, as_package_error, code_of
 from latentlog.cli.options import DbOption, HomeOption, JsonOption, QuietOption, Shared
 
@@ -86,7 +88,9 @@ app.add_typer(setup.db_app, name="db", rich_help_panel="Set up")
 app.add_typer(generate.app)
 app.add_typer(record.app)
 app.add_typer(log.app)
+app.add_typer(publish.app)
 app.add_typer(audit.app)
+app.add_typer(backup.app)
 app.add_typer(calibrate.app)
 app.add_typer(examine.app)
 app.add_typer(verify.app)
@@ -197,6 +201,9 @@ def _print_error(
             print(json.dumps(document, ensure_ascii=False), flush=True)
         else:
             lines = {"expected": expected, "got": got, "next": next_step}
+            if wants_log_lines():
+                print(log_line("error", message, code=code, **lines), file=sys.stderr)
+                return exit_code
             print(printable(f"error: {message}"), file=sys.stderr)
             for label, text in lines.items():
                 if text:

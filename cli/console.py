@@ -2,7 +2,7 @@
 
 With `--json` stdout holds exactly one JSON object (JSON lines where the help text says so), on
 failure too. Progress is drawn on a terminal only; elsewhere a plain line says now and then how far
-a command is. NO_COLOR is obeyed.
+a command is. NO_COLOR is obeyed. With LATENTLOG_LOG=json messages and progress are JSON lines.
 """
 
 from __future__ import annotations
@@ -69,11 +69,15 @@ class Console:
     def say(self, message: str) -> None:
         """Tell the user something that is not the result."""
         if not self.quiet:
-            print(printable(message), file=self.stderr)
+            self._message("info", message, printable(message))
 
     def warn(self, message: str) -> None:
         """Tell the user something that --quiet must not hide."""
-        print(printable(f"warning: {message}"), file=self.stderr)
+        self._message("warning", message, printable(f"warning: {message}"))
+
+    def _message(self, level: str, message: str, plain: str) -> None:
+        line = log_line(level, message) if wants_log_lines() else plain
+        print(line, file=self.stderr, flush=True)
 
     def paint(self, text: str, style: str) -> str:
         """Colour `text` where stdout is a terminal that wants colour."""
@@ -84,11 +88,23 @@ class Console:
         """Show how far a long step is; the yielded function takes the units done so far."""
         if self.quiet:
             yield _silent
-        elif self.stderr.isatty():
+        elif self.stderr.isatty() and not wants_log_lines():
             with _bar(label, total) as advance:
                 yield advance
         else:
             yield _plain(label, total, self.stderr)
+
+
+def wants_log_lines() -> bool:
+    """Tell whether LATENTLOG_LOG asks for messages as JSON lines, for a log collector."""
+    return os.environ.get("LATENTLOG_LOG") == "json"
+
+
+def log_line(level: str, message: str, **more: object) -> str:
+    """Return one message as one JSON object."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = {"time": now, "level": level, "message": message, **more}
+    return json.dumps(line, ensure_ascii=False)
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -150,6 +166,9 @@ def _plain(label: str, total: int | None, stream: TextIO) -> Advance:
         if time.monotonic() - last < PLAIN_EVERY:
             return
         last = time.monotonic()
+        if wants_log_lines():
+            print(log_line("info", label, done=done, total=total), file=stream, flush=True)
+            return
         share = f" of {total} ({100 * done // total} %)" if total else ""
         print(f"{label}: {done}{share}", file=stream, flush=True)
 

@@ -30,6 +30,7 @@ from latentlog.evidence.calibration import (
 from latentlog.evidence.errors import CalibrationMismatch
 from latentlog.evidence.lookup import exact_cosine, unit_vector
 from latentlog.evidence.measure import (
+    PLAN,
     Images,
     Inverted,
     Model,
@@ -111,7 +112,7 @@ def calibrate(
     Deterministic for one device and pipeline, whatever `jobs`. Raises `CalibrationMismatch` if
     `trials` belongs to another run or the model process holds another model.
     """
-    plan = plan or InversionPlan()
+    plan = plan or PLAN
     file = TrialFile(_header(model, root, plan, device), trials)
     groups = [g for g in _groups(profile) if any(k not in file for k in g.keys())]
     schedule = control_schedule(root, model)
@@ -144,7 +145,7 @@ def live_controls(
     """Repeat the calibration at one point with the examiner's own controls."""
     schedule = control_schedule(root, model, seed)
     group = _Group(point=point, series="control", trials=tuple(range(n)))
-    found = _controls(process, schedule, group, plan or InversionPlan())
+    found = _controls(process, schedule, group, plan or PLAN)
     return LiveControls(
         distortion=point.distortion,
         strength=point.strength,

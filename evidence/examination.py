@@ -10,7 +10,7 @@ from latentlog.evidence.calibrate import LIVE_TRIALS
 from latentlog.evidence.compare import CHANNELS, Channel
 from latentlog.evidence.exhibit import Exhibit
 from latentlog.evidence.finding import Finding
-from latentlog.evidence.measure import Model
+from latentlog.evidence.measure import PLAN, Model
 from latentlog.evidence.measurements import Measurements, Rules, Time
 from latentlog.evidence.record import LoggedCalibration, ModelView
 from latentlog.evidence.statement import Shown
@@ -41,7 +41,7 @@ class Request:
     """How to examine; everything that a repetition needs to come to the same numbers."""
 
     seed: bytes
-    plan: InversionPlan = field(default_factory=InversionPlan)
+    plan: InversionPlan = PLAN
     rules: Rules = field(default_factory=Rules)
     channels: frozenset[Channel] = CHANNELS
     live_trials: int = LIVE_TRIALS

@@ -125,7 +125,7 @@ class LocalRecord:
         detail = (
             f"{report.entries} entries, {report.seals} seals, {report.checkpoints} checkpoints"
             if first is None
-            else f"{len(report.problems)} problems, first: {first.message}"
+            else f"problems found: {report.problems_found}, the first: {first.message}"
         )
         return (
             LogCheck(name="audit", ok=first is None, detail=detail),

@@ -35,6 +35,11 @@ OnStep = Callable[[dict[str, Any]], None]
 _LOSSLESS: Final = ("PNG", "BMP")
 
 
+# The search that controls and media get alike. Five starts: own pictures of the generators tried
+# are found by the first or never, and a picture that no latent gives costs all of them.
+PLAN: Final = InversionPlan(max_starts=5)
+
+
 class Model(Protocol):
     """A generator at work elsewhere: `inversion.sandbox.ModelProcess`, or a test's stand-in."""
 

@@ -48,12 +48,12 @@ def _points(*jpeg: int, resize: tuple[float, ...] = ()) -> tuple[Point, ...]:
 PROFILES: Final[dict[str, Profile]] = {
     p.name: p
     for p in (
-        Profile(name="demo", trials=59, beta=0.05, foreign=16, points=_points(90)),
+        Profile(name="demo", trials=59, beta=0.05, foreign=8, points=_points(90)),
         Profile(
             name="quick",
             trials=150,
             beta=0.05,
-            foreign=24,
+            foreign=16,
             points=_points(95, 90, 75, resize=(0.75,)),
         ),
         Profile(

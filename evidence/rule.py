@@ -47,7 +47,7 @@ LIVE_LEVEL = 0.02
 
 # The range channel has power once at most half of all foreign pictures can pass for the model's
 # own, at 95 % confidence, measured on at least this many.
-MIN_FOREIGN = 10
+MIN_FOREIGN = 8
 MAX_FOREIGN_RATE = 0.5
 
 

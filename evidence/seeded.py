@@ -22,7 +22,7 @@ _MAX_VALUES: Final = 1 << 26
 def draw_again(content: Mapping[str, Any], dim: int) -> Floats | None:
     """Return the normal latent (dim,) of an opened `seed` field, or None where it cannot be drawn.
 
-        {"rng": "torch.cpu", "seed": "42", "shape": [1, 100], "latent": "9f86…"}
+    {"rng": "torch.cpu", "seed": "42", "shape": [1, 100], "latent": "9f86…"}
     """
     try:
         draw = _GENERATORS[content["rng"]]

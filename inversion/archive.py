@@ -1,10 +1,11 @@
 """The strict reader of `.pt2` files: a hostile zip to a checked program and its weights.
 
-`torch.export.load` unpickles `data/sample_inputs` and evaluates every `expr_str`; a file can run code through both.
-So torch never sees the file. This reader accepts the members that `torch.export.save` writes (torch 2.9 to 2.13:
-archive version 0, schema 8), takes the graph as data (`program.py`), takes the weights as raw bytes, and refuses
-pickled weights, script objects and compiled code. Sample inputs are not loaded, but a file whose sample inputs would
-call anything is refused too, because its owner may hand it to others. Torch-free.
+`torch.export.load` unpickles `data/sample_inputs` and evaluates every `expr_str`; a file can run
+code through both. So torch never sees the file. This reader accepts the members that
+`torch.export.save` writes (torch 2.9 to 2.13: archive version 0, schema 8), takes the graph as data
+(`program.py`), takes the weights as raw bytes, and refuses pickled weights, script objects and
+compiled code. Sample inputs are not loaded, but a file whose sample inputs would call anything is
+refused too, because its owner may hand it to others. Torch-free.
 
     face/archive_format                        b"pt2"
     face/models/model.json                     the graph
@@ -19,7 +20,6 @@ import hashlib
 import io
 import json
 import math
-import pickletools
 import re
 import zipfile
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from typing import Any, Final
 import numpy as np
 
 from latentlog.inversion.errors import HostileArchive, MalformedArchive, UnsupportedModel
+from latentlog.inversion.payloads import require_harmless_expressions, require_harmless_sample
 from latentlog.inversion.program import DTYPES, Program, Weight, build_program, program_digest
 
 MAX_ARCHIVE: Final = 2 << 30
@@ -37,6 +38,7 @@ MAX_ARCHIVE: Final = 2 << 30
 MAX_JSON: Final = 48 << 20
 """Stack traces make graphs long; 48 MiB is a hundred thousand nodes."""
 MAX_MEMBERS: Final = 20_000
+SAMPLE_INPUTS: Final = "data/sample_inputs/model.pt"
 _WEIGHTS: Final = "data/weights/"
 _CONSTANTS: Final = "data/constants/"
 _PLAIN_MEMBERS: Final = re.compile(
@@ -45,18 +47,6 @@ _PLAIN_MEMBERS: Final = re.compile(
     r"|data/weights/(model_weights_config\.json|weight_\d{1,6})"
     r"|data/constants/(model_constants_config\.json|tensor_\d{1,6})"
     r"|extra/[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}"
-)
-_SAFE_GLOBALS: Final = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)"
-    r"|torch (Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
-    r"|torch\.serialization _get_layout|torch (device|Size)|torch\.storage UntypedStorage"
-)
-_EXPRESSION_TOKEN: Final = re.compile(
-    r"\s*(Symbol\('[su]\d{1,9}'(?:, (?:positive|integer|nonnegative|negative|zero|finite)=(?:True|False))*\)"
-    r"|-?\d{1,19}|(?:Add|Mul|Pow|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Integer|Rational|Max|Min|Piecewise"
-    r"|ExprCondPair|Eq|Ne|Equality|Unequality|Le|Lt|Ge|Gt|LessThan|StrictLessThan|GreaterThan|StrictGreaterThan"
-    r"|And|Or|Not|Identity|TruncToInt|IntTrueDiv|ToFloat|PowByNatural|Where)(?=\()|true|false|True|False"
-    r"|[su]\d{1,9}|[(),]|[+\-*]|//)"
 )
 
 
@@ -89,9 +79,10 @@ def decode_archive(data: bytes) -> Archive:
     """Check the bytes of a `.pt2` file, as `read_archive` does."""
     members = _members(data)
     _require_format(members)
-    _require_harmless_sample(members)
+    if SAMPLE_INPUTS in members:
+        require_harmless_sample(members[SAMPLE_INPUTS]())
     model = _json(members, "models/model.json")
-    _require_harmless_expressions(model)
+    require_harmless_expressions(model)
     weights = (
         *_payloads(members, _WEIGHTS, "model_weights_config.json"),
         *_payloads(members, _CONSTANTS, "model_constants_config.json"),
@@ -191,75 +182,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-# -- payloads that would run elsewhere -------------------------------------------------------------
-
-
-def _require_harmless_sample(members: dict[str, Callable[[], bytes]]) -> None:
-    """Raise HostileArchive when unpickling the sample inputs would call more than tensor rebuilding."""
-    if "data/sample_inputs/model.pt" not in members:
-        return
-    data = members["data/sample_inputs/model.pt"]()
-    if not data:
-        return
-    try:
-        inner = zipfile.ZipFile(io.BytesIO(data))
-        pickles = [inner.read(n) for n in inner.namelist() if n.endswith("data.pkl")]
-        names = [name for pickle in pickles for name in _pickled_globals(pickle)]
-    except HostileArchive:
-        raise
-    except Exception as error:
-        raise HostileArchive("sample inputs are not plain tensors", got=str(error)) from error
-    for name in names:
-        if _SAFE_GLOBALS.fullmatch(name) is None:
-            raise HostileArchive(
-                "loading the sample inputs would run code",
-                got=name[:100],
-                next_step="ask for a file saved by torch.export.save and nothing else",
-            )
-
-
-def _pickled_globals(pickle: bytes) -> list[str]:
-    """Name every callable that a pickle refers to, without loading it."""
-    names = []
-    for opcode, argument, _ in pickletools.genops(pickle):
-        if opcode.name == "GLOBAL":
-            names.append(str(argument))
-        elif opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "OBJ", "NEWOBJ_EX"):
-            raise HostileArchive("sample inputs are not plain tensors", got=opcode.name)
-    return names
-
-
-def _require_harmless_expressions(value: Any) -> None:
-    """Raise HostileArchive unless every `expr_str` is arithmetic on named sizes."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, list):
-            pending.extend(item)
-        elif isinstance(item, dict):
-            if "expr_str" in item:
-                require_expression(item["expr_str"])
-            pending.extend(item.values())
-
-
-def require_expression(text: object) -> None:
-    """Raise HostileArchive unless `text` is in the grammar that torch writes; sympy evaluates it elsewhere."""
-    if not isinstance(text, str) or len(text) > 4096:
-        raise HostileArchive("malformed size expression", got=str(text)[:100])
-    position = 0
-    while position < len(text):
-        token = _EXPRESSION_TOKEN.match(text, position)
-        if token is None:
-            raise HostileArchive(
-                "a size expression is not arithmetic",
-                expected="Symbol('s0', positive=True, integer=True) and the like",
-                got=text[:100],
-            )
-        position = token.end()
-    if re.search(r"\*\*|\)\s*\(", text):
-        raise HostileArchive("a size expression is not arithmetic", got=text[:100])
-
-
 # -- weights ---------------------------------------------------------------------------------------
 
 
@@ -286,7 +208,11 @@ def _payload(
     storages: dict[str, bytes],
 ) -> Weight:
     try:
-        pickled, member, meta = entry["use_pickle"], folder + entry["path_name"], entry["tensor_meta"]
+        pickled, member, meta = (
+            entry["use_pickle"],
+            folder + entry["path_name"],
+            entry["tensor_meta"],
+        )
         if pickled is not False:
             raise HostileArchive("a weight is a pickled object", got=name[:200])
         sizes = [item["as_int"] for item in meta["sizes"]]
@@ -308,7 +234,9 @@ def _payload(
 def _gather(
     storage: bytes, width: int, sizes: list[Any], strides: list[Any], offset: Any, name: str
 ) -> bytes:
-    """Read a strided view of a storage as contiguous bytes; every bound is checked before numpy sees it."""
+    """Read a strided view of a storage as contiguous bytes; every bound is checked before numpy
+    sees it.
+    """
     numbers = (*sizes, *strides, offset)
     if any(type(n) is not int or not 0 <= n < 1 << 40 for n in numbers) or len(sizes) > 8:
         raise MalformedArchive("malformed weight", got=name[:200])

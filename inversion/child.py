@@ -1,6 +1,8 @@
-"""The process a model runs in: reads requests, answers with arrays. Holds no key, no database, no network.
+"""The process a model runs in: reads requests, answers with arrays. Holds no key, no database, no
+network.
 
-Started by `sandbox.py`; `main` isolates itself before it imports anything that could start a thread.
+Started by `sandbox.py`; `main` isolates itself before it imports anything that could start a
+thread.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def _answer(
         send({"error": "ChildFailed", "message": "the model's process ran out of memory"})
     # Whatever the model raises is its own fault and must not end the conversation.
     except Exception as error:
-        import traceback; text = traceback.format_exc()[-1400:]
+        text = f"{type(error).__name__}: {error}"[:500]
         kind = "ran out of memory" if "alloc" in text else "failed"
         send({"error": "ChildFailed", "message": f"the model's process {kind}", "got": text})
     else:

@@ -1,4 +1,6 @@
-"""How far a file is from being the transmitted image of a given output: one number, and one per place."""
+"""How far a file is from being the transmitted image of a given output: one number, and one per
+place.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from latentlog.inversion.transmit import Transmission, miss
 def compare(
     transmission: Transmission, images: Tensor, observation: Observation
 ) -> tuple[list[float], npt.NDArray[np.float32]]:
-    """Return each image's whitened residual (rms) and its energy over the model's grid (B, H, W)."""
+    """Return each image's whitened residual (rms) and its energy over the model's grid
+    (B, H, W).
+    """
     target = transmission.target(observation)
     residual = miss(transmission.features(images), target.value, target.low, target.high)  # (B, m)
     energy = residual.square()

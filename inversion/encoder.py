@@ -1,8 +1,9 @@
-"""A first guess: ridge regression from a small picture to the latent, fitted on the model's own samples.
+"""A first guess: ridge regression from a small picture to the latent, fitted on the model's own
+samples.
 
-It costs a second or two per model and lands at a cosine of about one half, inside the right basin for most models;
-a multilayer perceptron fitted for ten times as long was no better. It sees fixed random latents only, never
-anything issued (protocol section 4).
+It costs a second or two per model and lands at a cosine of about one half, inside the right basin
+for most models; a multilayer perceptron fitted for ten times as long was no better. It sees fixed
+random latents only, never anything issued (protocol section 4).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class SampleBank:
             count = min(2048, max(1024, 8 * self._spec.dim))
             seed = torch.Generator().manual_seed(SAMPLE_SEED)
             z = draw(self._spec.prior, count, self._spec.dim, seed)
-            self._drawn = z, torch.cat([self._images_of(part) for part in z.split(BATCH)])
+            self._drawn = z, torch.cat([self._images_of(part) for part in torch.split(z, BATCH)])
         return self._drawn
 
 
@@ -49,7 +50,7 @@ class Encoder:
     def __init__(self, bank: SampleBank, line: Transmission) -> None:
         """Fit the map on the bank's images as the channel would show them."""
         z, images = bank.samples()
-        small = torch.cat([_shrink(line.pixels(part)) for part in images.split(BATCH)])
+        small = torch.cat([_shrink(line.pixels(part)) for part in torch.split(images, BATCH)])
         self.mean = small.mean(0)
         centred = small - self.mean
         gram = centred.T @ centred
@@ -59,14 +60,16 @@ class Encoder:
 
     def guess(self, pixels: Tensor) -> Tensor:
         """Return latents (n, d) for file pixels (n, C, H, W), 0 to 255."""
-        return (_shrink(pixels) - self.mean) @ self.weights
+        guess: Tensor = (_shrink(pixels) - self.mean) @ self.weights
+        return guess
 
     def scatter(self, guess: Tensor, generator: torch.Generator) -> Tensor:
         """Return `guess` displaced by as much as it is usually wrong."""
         noise = torch.randn(guess.shape, generator=generator).to(guess.device)
-        return guess + noise * self.spread
+        displaced: Tensor = guess + noise * self.spread
+        return displaced
 
 
 def _shrink(pixels: Tensor) -> Tensor:
-    side = [min(GRID, s) for s in pixels.shape[-2:]]
+    side = (min(GRID, pixels.shape[-2]), min(GRID, pixels.shape[-1]))
     return torch.nn.functional.adaptive_avg_pool2d(pixels / 255.0, side).flatten(1)

@@ -3,7 +3,7 @@
 InversionError
 ├── UnreadablePicture        the picture cannot be decoded, or not without guessing
 │   ├── PictureTooLarge      it claims more pixels than anyone here examines
-│   └── UnsupportedPicture   it decodes, but holds what an examination cannot use (CMYK, alpha, animation)
+│   └── UnsupportedPicture   it decodes to what cannot be used (CMYK, alpha, animation)
 ├── WrongFormat              the picture cannot be an output of this model, whatever its content
 ├── MalformedArchive         the model file is not a `.pt2` of the kind accepted here
 │   ├── HostileArchive       it holds what would run code in a less careful reader
@@ -24,7 +24,9 @@ class InversionError(Exception):
     """Anything that stops an inversion; carries what a person needs to go on."""
 
     kind: ClassVar[str] = "input"
-    """usage | input | integrity | environment | untrusted: what `cli/app.py` makes the exit code of."""
+    """usage | input | integrity | environment | untrusted: what `cli/app.py` makes the exit code
+    of.
+    """
 
     def __init__(
         self,
@@ -55,7 +57,9 @@ class UnsupportedPicture(UnreadablePicture):
 
 
 class WrongFormat(InversionError):
-    """The picture's size or colours rule out that the model made it within the known transformations."""
+    """The picture's size or colours rule out that the model made it within the known
+    transformations.
+    """
 
 
 class MalformedArchive(InversionError):

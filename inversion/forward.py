@@ -1,7 +1,7 @@
 """What happened to a picture between the generator and the file: size, colour, codec.
 
-A `Channel` is a description, frozen and JSON-able; `transmit.py` turns it into the differentiable map and its
-noise. `read_channel` reads it off the file as far as a file can show it. Torch-free.
+A `Channel` is a description, frozen and JSON-able; `transmit.py` turns it into the differentiable
+map and its noise. `read_channel` reads it off the file as far as a file can show it. Torch-free.
 
     {"codec": "jpeg", "size": [32, 32], "gray": false, "resize": null,
      "sampling": [[2, 2], [1, 1], [1, 1]], "tables": [[8, 6, …], …]}
@@ -103,7 +103,8 @@ class Observation:
     """(H, W, C) as the file decodes."""
     channel: Channel
     coefficients: tuple[npt.NDArray[np.int32], ...] | None = None
-    """JPEG: the file's own quantised levels per component, (rows, columns, 64); None when unread."""
+    """JPEG: the file's own quantised levels per component, (rows, columns, 64); None when unread.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,9 @@ class Observed:
         return [self.observe(channel) for channel in self.candidates]
 
     def observe(self, channel: Channel | None = None) -> Observation:
-        """Return the file as an observation through `channel`, the most plausible one unless named."""
+        """Return the file as an observation through `channel`, the most plausible one
+        unless named.
+        """
         chosen = channel or self.candidates[0]
         coding = self.picture.jpeg
         levels = coding.coefficients if coding and chosen.codec == "jpeg" else None
@@ -134,7 +137,8 @@ def read_channel(
 ) -> Observed:
     """Read a file against a model's output shape (C, H, W).
 
-    Raises UnreadablePicture, or WrongFormat when no known transformation leads from the model to this file.
+    Raises UnreadablePicture, or WrongFormat when no known transformation leads from the model to
+    this file.
     """
     picture = _picture_of(source)
     channels, rows, columns = model_shape

@@ -1,8 +1,9 @@
-"""Generators in the child: a function from latents (B, *latent) to images (B, C, H, W), differentiable.
+"""Generators in the child: a function from latents (B, *latent) to images (B, C, H, W),
+differentiable.
 
-`ProgramGenerator` runs a checked program (`program.py`) call by call. It needs no `torch.export`, so it starts in the
-time torch itself takes, and its functions work under `torch.func`. `load_factory` imports somebody's Python instead
-and is reached only with their user's permission.
+`ProgramGenerator` runs a checked program (`program.py`) call by call. It needs no `torch.export`,
+so it starts in the time torch itself takes, and its functions work under `torch.func`.
+`load_factory` imports somebody's Python instead and is reached only with their user's permission.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import importlib
 import math
 import operator
+import re
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
@@ -35,13 +37,10 @@ class Generator(Protocol):
 
 # -- exported programs -----------------------------------------------------------------------------
 
-_PLAIN_TYPES: Final = frozenset(
-    "Tensor Optional[Tensor] List[Tensor] List[Optional[Tensor]] Optional[List[Tensor]] number Optional[number] int"
-    " Optional[int] float Optional[float] bool Optional[bool] List[int] Optional[List[int]] List[float]"
-    " Optional[List[float]] List[bool] str Optional[str] Device Optional[Device] List[number] List[Optional[int]]"
-    " Optional[List[Optional[int]]] SymInt Optional[SymInt] List[SymInt] Optional[List[SymInt]]".split()
-)
-"""Argument types an allowed operator may have; Storage, Generator, Stream and the like are not among them."""
+_PLAIN_TYPES: Final = frozenset("Tensor number int float bool str Device SymInt".split())
+"""Argument types an allowed operator may have; Storage, Generator, Stream and the like are not
+among them.
+"""
 _DETACHING: Final = frozenset(("detach", "detach_", "lift_fresh"))
 
 
@@ -57,14 +56,19 @@ def _resolve(target: str) -> Callable[..., Any]:
         owner = {"_operator": operator, "math": math, "torch": torch}[module]
         return getattr(owner, name)  # type: ignore[no-any-return]
     if names[0] in _DETACHING:
-        # The same values, but the derivative goes through: a model cannot hide from inversion behind `detach`.
+        # The same values, but the derivative goes through: a model cannot hide from inversion
+        # behind `detach`.
         return _same
     overload = getattr(getattr(torch.ops.aten, names[0], None), names[1], None)
     if overload is None:
-        raise UnsupportedModel("this torch does not know an operator of the model", got=target[:100])
-    types = {str(argument.type) for argument in overload._schema.arguments}
-    if not types <= _PLAIN_TYPES:
-        raise UnsupportedModel("the model calls an operator on something that is no tensor", got=target[:100])
+        raise UnsupportedModel(
+            "this torch does not know an operator of the model", got=target[:100]
+        )
+    types = " ".join(str(argument.type) for argument in overload._schema.arguments)
+    if not set(re.findall(r"\w+", types)) - {"Optional", "List"} <= _PLAIN_TYPES:
+        raise UnsupportedModel(
+            "the model calls an operator on something that is no tensor", got=target[:100]
+        )
     return overload  # type: ignore[no-any-return]
 
 
@@ -147,10 +151,20 @@ class ProgramGenerator:
         image: Tensor = values[self.output]
         return image
 
+    def require_unchanged(self) -> None:
+        """Raise UnfaithfulModel if a call wrote into a weight through some view of it."""
+        changed = [name for name, tensor in self.weights.items() if tensor._version]
+        if changed:
+            raise UnfaithfulModel("the model changes its own weights", got=changed[0][:200])
+
     def differentiable(self) -> ProgramGenerator:
-        """Return the same function with operators that torch linearises faster; it may round differently."""
+        """Return the same function with operators that torch linearises faster; it may round
+        differently.
+        """
         twin = copy.copy(self)
-        twin.steps = [(_LINEARISED.get(function, function), *rest) for function, *rest in self.steps]
+        twin.steps = [
+            (_LINEARISED.get(function, function), *rest) for function, *rest in self.steps
+        ]
         return twin
 
     def _argument(self, argument: Any, values: dict[int, Any]) -> Any:
@@ -232,7 +246,9 @@ def load_factory(name: str, weights: bytes, device: torch.device) -> tuple[Gener
 
 
 def factory_digest(name: str, state: dict[str, Tensor]) -> str:
-    """Digest a factory's name and its weights; its Python is outside the digest, as the entry says."""
+    """Digest a factory's name and its weights; its Python is outside the digest, as the
+    entry says.
+    """
     digest = hashlib.sha256(FACTORY_LABEL + struct.pack(">I", len(name.encode())) + name.encode())
     for key in sorted(state):
         tensor = state[key].contiguous().cpu()
@@ -242,7 +258,7 @@ def factory_digest(name: str, state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-# -- what is asked of every generator ----------------------------------------------------------------
+# -- what is asked of every generator --------------------------------------------------------------
 
 MAX_SIDE: Final = 4096
 REPEATABILITY: Final = 1e-3
@@ -254,7 +270,8 @@ def require_faithful(
 ) -> tuple[int, int, int]:
     """Try the model and return its (C, H, W); raises UnfaithfulModel.
 
-    It must take any batch, give the same picture twice, and let no picture depend on its neighbours.
+    It must take any batch, give the same picture twice, and let no picture depend on its
+    neighbours.
     """
     draw = torch.Generator().manual_seed(0)
     latents = torch.rand((3, *latent_shape), generator=draw).mul_(2).sub_(1).to(device)
@@ -267,8 +284,10 @@ def require_faithful(
             "the model does not run on its declared latent shape",
             expected=f"float32 (B, {', '.join(map(str, latent_shape))}), any B",
             got=str(error).splitlines()[0][:300] if str(error) else type(error).__name__,
-            next_step="check --latent-shape, and that the archive was exported with a dynamic batch",
+            next_step="check --latent-shape, and that the export's batch is dynamic",
         ) from error
+    if isinstance(generator, ProgramGenerator):
+        generator.require_unchanged()
     _require_image(images)
     spread = float(images.max() - images.min()) or 1.0
     if float((images - again).abs().max()) > REPEATABILITY * spread:

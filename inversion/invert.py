@@ -1,12 +1,15 @@
-"""Many pictures to many latents: guess, approach, refine, and start again where the floor is missed.
+"""Many pictures to many latents: guess, approach, refine, and start again where the floor is
+missed.
 
-Pictures that went through the same channel share every forward pass. A picture's starts depend on its own pixels and
-the plan's seed, not on its neighbours. Runs in the child; `sandbox.py` is the way in.
+Pictures that went through the same channel share every forward pass. A picture's starts depend on
+its own pixels and the plan's seed, not on its neighbours. Runs in the child; `sandbox.py` is the
+way in.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +38,8 @@ from latentlog.inversion.transmit import Target, Transmission
 OnStep = Callable[[Any], None]
 NEAR: Final = 3.0
 """Gray levels (rms) at which the approach hands over to the likelihood."""
+SATURATED: Final = 0.1
+"""Share of pixels at the scale's ends from which the approach through the link pays."""
 FLOOR_SLACK: Final = 0.05
 FLOOR_DEVIATIONS: Final = 4.0
 """The floor's tolerance: a fixed part for the model of the noise, and a part for its randomness."""
@@ -119,7 +124,11 @@ class _Search:
         self.observations = observations
         self.model = Model(inverter.generator, inverter.spec, line, plan.chunk_bytes)
         self.targets = [line.target(o) for o in observations]
-        self.likelihood = Likelihood(self.model, self.targets)
+        self.stages = [Likelihood(self.model, self.targets, walls=False)]
+        if line.jpeg:
+            # The cells' walls come last: met far from the solution, they trap the search.
+            self.stages.append(Likelihood(self.model, self.targets, walls=True))
+        self.saturated = [_is_saturated(o) for o in observations]
         self.link = PixelLink(self.model, observations, _softness(line))
         self.precision = PRECISION[self.spec.prior]
         self.seeds = [_seed(o, plan.seed) for o in observations]
@@ -138,12 +147,13 @@ class _Search:
         return [self._result(i) for i in range(len(self.observations))]
 
     def _round(self, missing: list[int], count: int, number: int, on_step: OnStep | None) -> None:
-        kinds, starts = zip(*(self._start(i, number, k) for i in missing for k in range(count)))
+        chosen = [self._start(i, number, k) for i in missing for k in range(count)]
+        kinds, starts = [kind for kind, _ in chosen], [z for _, z in chosen]
         rows = [i for i in missing for _ in range(count)]
         at_once = max(count, self.model.rows_at_once() // count * count)
         for at in range(0, len(rows), at_once):
             part = slice(at, at + at_once)
-            self._attempt(torch.stack(starts[part]), rows[part], list(kinds[part]))
+            self._attempt(torch.stack(starts[part]), rows[part], kinds[part])
             if on_step is not None:
                 solved = sum(b.at_floor for b in self.best)
                 on_step({"round": number, "row": min(at + at_once, len(rows)), "rows": len(rows),
@@ -166,45 +176,50 @@ class _Search:
         """Approach and refine one batch of starts, and keep what is better than before."""
         began = time.monotonic()
         index = torch.tensor(rows, device=z.device)
-        near = self._approach(z, index)
-        keep = self._promising(near, rows)
-        fit = gauss_newton(
-            self.likelihood,
-            near.z[keep],
-            index[keep],
-            precision=self.precision,
-            steps=self.plan.lm_steps,
-        )
+        near, misfit = self._approach(z, index)
+        keep = self._promising(misfit, rows)
+        fit = self._refine(near[keep], index[keep])
         each = (time.monotonic() - began) / len(rows)
         for i in rows:
             self.best[i].seconds += each
         for j, k in enumerate(keep):
             self._record(rows[k], kinds[k], fit, j)
 
-    def _approach(self, z: Tensor, index: Tensor) -> Fit:
-        return gauss_newton(
+    def _approach(self, z: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Move towards the basin where pixels are saturated; return the latents and their pixel
+        misfit.
+        """
+        saturated = torch.tensor([self.saturated[i] for i in index.tolist()], device=z.device)
+        fit = gauss_newton(
             self.link,
-            z,
-            index,
+            z[saturated],
+            index[saturated],
             precision=self.precision,
             steps=self.plan.approach_steps,
             stop_below=(NEAR / 64.0) ** 2,
         )
+        near = z.clone()
+        near[saturated] = fit.z
+        return near, self.link.residual(near, index).square().mean(-1)
 
-    def _promising(self, near: Fit, rows: list[int]) -> list[int]:
+    def _promising(self, misfit: Tensor, rows: list[int]) -> list[int]:
         """Keep the better half of each picture's starts, at least one."""
-        misfit = near.residual.square().mean(-1).tolist()
+        scores = misfit.tolist()
         chosen: list[int] = []
         for i in dict.fromkeys(rows):
-            mine = sorted((k for k, row in enumerate(rows) if row == i), key=misfit.__getitem__)
+            mine = sorted((k for k, row in enumerate(rows) if row == i), key=scores.__getitem__)
             chosen += mine[: (len(mine) + 1) // 2]
         return sorted(chosen)
 
+    def _refine(self, z: Tensor, index: Tensor) -> Fit:
+        for stage in self.stages:
+            fit = gauss_newton(stage, z, index, precision=self.precision, steps=self.plan.lm_steps)
+            z = fit.z
+        return fit
+
     def _record(self, index: int, kind: str, fit: Fit, j: int) -> None:
         best, target = self.best[index], self.targets[index]
-        residual, tolerance = _quality(
-            fit.residual[j], target, fit.information[j], self.precision
-        )
+        residual, tolerance = _quality(fit.residual[j], target, fit.information[j], self.precision)
         at_floor = residual <= tolerance
         stop = "floor" if at_floor else ("converged" if bool(fit.settled[j]) else "steps")
         best.attempts.append(Attempt(start=kind, residual=residual, stop=stop))
@@ -241,6 +256,12 @@ def _seed(observation: Observation, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
 
 
+def _is_saturated(observation: Observation) -> bool:
+    """Say whether so many pixels sit at the scale's ends that their slopes are missed."""
+    pixels = observation.pixels
+    return float(((pixels <= 1) | (pixels >= 254)).mean()) > SATURATED
+
+
 def _softness(line: Transmission) -> float:
     """Return the link's softness: a decoded JPEG's pixels are off by a few levels."""
     if not line.jpeg:
@@ -254,8 +275,8 @@ def _quality(
 ) -> tuple[float, float]:
     """Return the residual per degree of freedom and what it may be at the floor.
 
-    Features whose rounding cell is open (the scale's ends) or whose level is zero in a JPEG say only that the truth
-    is inside; they count when it is not.
+    Features whose rounding cell is open (the scale's ends) or whose level is zero in a JPEG say
+    only that the truth is inside; they count when it is not.
     """
     inside = residual.abs() <= target.half
     counted = ~(target.weak & inside)
@@ -264,5 +285,5 @@ def _quality(
     fitted = float(torch.linalg.solve(information + eye, information).trace())
     count = int(counted.sum())
     freedom = max(count - fitted, 0.25 * count, 1.0)
-    value = float((residual.square() * counted).sum() / freedom) ** 0.5
-    return value, 1.0 + FLOOR_SLACK + FLOOR_DEVIATIONS * 0.45 / freedom**0.5
+    value = math.sqrt(float((residual.square() * counted).sum()) / freedom)
+    return value, 1.0 + FLOOR_SLACK + FLOOR_DEVIATIONS * 0.45 / math.sqrt(freedom)

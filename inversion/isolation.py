@@ -1,7 +1,7 @@
 """What the model's process gives up before it touches the model. Standard library only; Linux.
 
-Every barrier is asked for and none is required: a kernel that refuses one still runs the others, and the list of
-those granted is part of the model's description.
+Every barrier is asked for and none is required: a kernel that refuses one still runs the others,
+and the list of those granted is part of the model's description.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def isolate(memory: int) -> list[str]:
-    """Give up network, privileges, core dumps, file writing and memory beyond `memory`; return what was granted.
+    """Give up network, privileges, core dumps, file writing and memory beyond `memory`; return what
+    was granted.
 
-    Runs first, in a process with a single thread: the kernel lets only such a one leave its user namespace.
+    Runs first, in a process with a single thread: the kernel lets only such a one leave its user
+    namespace.
     """
     granted = []
     libc = ctypes.CDLL(None, use_errno=True)

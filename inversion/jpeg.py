@@ -1,13 +1,15 @@
 """The quantised DCT coefficients of a JPEG, exactly as the file stores them.
 
-Decoded pixels no longer determine the coefficients (clipping, chroma upsampling, cropped edge blocks), and the
-coefficients are the measurement. So this reads the entropy-coded data itself: Huffman coding, baseline or
-progressive, 8 bits, one to three components (ITU-T T.81, sections B, F and G). Torch-free; trusts nothing:
-every length, table and index is bounded, and anything unusual is an UnreadablePicture.
+Decoded pixels no longer determine the coefficients (clipping, chroma upsampling, cropped edge
+blocks), and the coefficients are the measurement. So this reads the entropy-coded data itself:
+Huffman coding, baseline or progressive, 8 bits, one to three components (ITU-T T.81, sections B, F
+and G). Torch-free; trusts nothing: every length, table and index is bounded, and anything unusual
+is an UnreadablePicture.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -17,12 +19,17 @@ import numpy.typing as npt
 from latentlog.inversion.errors import UnreadablePicture, UnsupportedPicture
 
 ZIGZAG: Final = (
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14,
-    21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60,
-    61, 54, 47, 55, 62, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5,
+    12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+    58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 )  # fmt: skip
 MAX_BLOCKS: Final = 40_000
-"""About 900×900 in colour; Python reads a block in some 50 µs, and larger pictures are read by their pixels."""
+"""About 900×900 in colour; Python reads a block in some 50 µs, and larger pictures are read by
+their pixels.
+"""
+MAX_BYTES: Final = 1 << 20
+"""Python reads a bit in about a microsecond; a hostile file must not buy more than some seconds."""
 MAX_SCANS: Final = 100
 _BASELINE: Final = (0xC0, 0xC1)
 _PROGRESSIVE: Final = 0xC2
@@ -57,9 +64,11 @@ def read_coefficients(data: bytes) -> tuple[npt.NDArray[np.int32], ...]:
 
     Raises UnreadablePicture on damage, UnsupportedPicture where the coding is not one of the above.
     """
+    if len(data) > MAX_BYTES:
+        raise UnsupportedPicture("JPEG too large to read by coefficients", got=str(len(data)))
     try:
         return _Reader(data).read()
-    except (IndexError, KeyError, ValueError, OverflowError) as error:
+    except (IndexError, KeyError, ValueError, OverflowError, StopIteration) as error:
         raise UnreadablePicture("damaged JPEG data", got=str(error)[:100]) from error
 
 
@@ -126,7 +135,9 @@ class _Reader:
         precision, count = body[0], body[5]
         height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
         if self.components or precision != 8 or count not in (1, 3) or not (height and width):
-            raise UnsupportedPicture("unusual JPEG frame", got=f"{precision} bits, {count} components")
+            raise UnsupportedPicture(
+                "unusual JPEG frame", got=f"{precision} bits, {count} components"
+            )
         self.progressive = progressive
         for i in range(count):
             identifier, sampling = body[6 + 3 * i], body[7 + 3 * i]
@@ -139,12 +150,12 @@ class _Reader:
     def _allocate(self, height: int, width: int) -> None:
         most_h = max(c.h for c in self.components)
         most_v = max(c.v for c in self.components)
-        self.mcus = (-(-height // (8 * most_v)), -(-width // (8 * most_h)))
+        self.mcus = (math.ceil(height / (8 * most_v)), math.ceil(width / (8 * most_h)))
         if sum(self.mcus[0] * self.mcus[1] * c.h * c.v for c in self.components) > MAX_BLOCKS:
             raise UnsupportedPicture("JPEG too large to read by coefficients")
         for c in self.components:
-            c.rows = -(-(-(-height * c.v // most_v)) // 8)
-            c.columns = -(-(-(-width * c.h // most_h)) // 8)
+            c.rows = math.ceil(math.ceil(height * c.v / most_v) / 8)
+            c.columns = math.ceil(math.ceil(width * c.h / most_h) / 8)
             c.stride = self.mcus[1] * c.h
             c.blocks = [[0] * 64 for _ in range(self.mcus[0] * c.v * c.stride)]
 
@@ -332,7 +343,9 @@ class _Decoder:
             self.run -= 1
 
     def _pass_over(self, block: list[int], k: int, zeros: int, one: int) -> int:
-        """Refine the nonzero levels from k on until `zeros` zero ones are passed; return the next zero's place."""
+        """Refine the nonzero levels from k on until `zeros` zero ones are passed; return the next
+        zero's place.
+        """
         while k <= self.scan.last:
             if block[k]:
                 if self.bits.take(1) and not abs(block[k]) & one:

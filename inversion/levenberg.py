@@ -1,8 +1,10 @@
-"""Damped Gauss–Newton for many rows at once (Levenberg 1944, Marquardt 1963), with a tempered likelihood.
+"""Damped Gauss–Newton for many rows at once (Levenberg 1944, Marquardt 1963), with a tempered
+likelihood.
 
-Each row minimises c(r(z))/τ + ½p|z|², τ = max(mean r², noise floor): far from the solution the misfit itself is the
-noise, which lets the prior hold the flat directions until the picture is explained. A Jacobian costs d forward passes,
-so each is used for several steps as long as they pay (chord steps).
+Each row minimises c(r(z))/τ + ½p|z|², τ = max(mean r², noise floor): far from the solution the
+misfit itself is the noise, which lets the prior hold the flat directions until the picture is
+explained. A Jacobian costs d forward passes, so each is used for several steps as long as they pay
+(chord steps).
 """
 
 from __future__ import annotations
@@ -21,8 +23,6 @@ PAYING: Final = 0.2
 """A chord step must remove this share of the objective to earn another."""
 SETTLED: Final = 1e-3
 """Relative gain of a whole Jacobian below which a row has converged."""
-GOOD_ENOUGH: Final = 0.02
-"""The same for rows at the noise floor."""
 
 
 @dataclass(slots=True)
@@ -110,7 +110,9 @@ def _temperature(objective: Objective, r: Tensor) -> Tensor:
 
 
 def _use(objective: Objective, batch: _Batch, precision: float) -> Tensor:
-    """Take one exact step and as many chord steps as pay, row by row; return the information matrices."""
+    """Take one exact step and as many chord steps as pay, row by row; return the information
+    matrices.
+    """
     J = objective.jacobian(batch.z)
     slope, weight = objective.slope(batch.r, batch.rows)
     information = _information(J, weight)
@@ -137,19 +139,21 @@ def _step(
     J: Tensor, information: Tensor, slope: Tensor, batch: _Batch, precision: float
 ) -> tuple[Tensor, Tensor]:
     """Return the damped step (n, d) and the gain it promises (n,)."""
-    A = information / batch.tau[:, None, None]
-    A.diagonal(dim1=1, dim2=2).add_(precision)
+    curved = information / batch.tau[:, None, None]
+    curved.diagonal(dim1=1, dim2=2).add_(precision)
     gradient = (J @ slope[:, :, None])[:, :, 0] / batch.tau[:, None] + precision * batch.z
-    scale = torch.diagonal(A, dim1=1, dim2=2) * batch.damping[:, None]
-    step = torch.linalg.solve(A + scale.diag_embed(), gradient)
-    curvature = (step * (A @ step[:, :, None])[:, :, 0]).sum(-1)
+    scale = torch.diagonal(curved, dim1=1, dim2=2) * batch.damping[:, None]
+    step = torch.linalg.solve(curved + scale.diag_embed(), gradient)
+    curvature = (step * (curved @ step[:, :, None])[:, :, 0]).sum(-1)
     return step, (step * gradient).sum(-1) - 0.5 * curvature
 
 
 def _move(
     objective: Objective, batch: _Batch, z: Tensor, r: Tensor, gain: Tensor, predicted: Tensor
 ) -> None:
-    """Accept the rows that gained, and set every row's damping by how well the gain was predicted."""
+    """Accept the rows that gained, and set every row's damping by how well the gain was
+    predicted.
+    """
     better = gain > 0.0
     trusted = gain > 0.5 * predicted
     kept = torch.where(trusted, batch.damping * 0.2, batch.damping)
@@ -171,6 +175,6 @@ def _done(objective: Objective, before: Tensor, batch: _Batch, stop_below: float
     gain = (before - after).abs() / before.clamp(min=1e-30)
     mean = batch.r.square().mean(-1)
     calm = gain < SETTLED
-    at_floor = (mean <= objective.temperature_floor) & (gain < GOOD_ENOUGH)
+    at_floor = (mean <= objective.temperature_floor) & (gain < objective.good_enough)
     stuck = ~batch.moved & (batch.damping > 1e5)
     return (batch.moved & (calm | at_floor)) | stuck | (mean < stop_below)

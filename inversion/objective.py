@@ -1,8 +1,10 @@
-"""What the search minimises: two residuals of one picture, with their Jacobians, for many rows at once.
+"""What the search minimises: two residuals of one picture, with their Jacobians, for many rows at
+once.
 
-`Likelihood` is the measurement: whitened features minus target. It is exact, and blind where an output saturates: a
-pixel that is wrongly black has no slope. `PixelLink` compares pixels through a logit, which gives such pixels their
-slope back; it finds the basin, and the likelihood finds the bottom.
+`Likelihood` is the measurement: whitened features minus target. It is exact, and blind where an
+output saturates: a pixel that is wrongly black has no slope. `PixelLink` compares pixels through a
+logit, which gives such pixels their slope back; it finds the basin, and the likelihood finds the
+bottom.
 """
 
 from __future__ import annotations
@@ -20,14 +22,20 @@ from latentlog.inversion.transmit import Target, Transmission, miss
 LINK_SOFTNESS: Final = 1.0
 """Gray levels by which the logit is kept from its poles; 1 and 4 work alike, 32 no longer helps."""
 DIFFERENCE: Final = 5e-3
-"""Step of a difference quotient in latent units: float32 rounding and curvature weigh about equally."""
+"""Step of a difference quotient in latent units: float32 rounding and curvature weigh about
+equally.
+"""
 
 
 class Objective(Protocol):
-    """A residual per row, its slopes, and what a residual costs; rows name the picture they belong to."""
+    """A residual per row, its slopes, and what a residual costs; rows name the picture they belong
+    to.
+    """
 
     temperature_floor: float
     """Mean squared residual below which the noise, not the fit, sets the scale."""
+    good_enough: float
+    """Relative gain of a Jacobian below which a row at that floor has converged."""
 
     def residual(self, z: Tensor, rows: Tensor) -> Tensor:
         """Return (n, m) for latents (n, d)."""
@@ -43,7 +51,9 @@ class Objective(Protocol):
 
 
 class Model:
-    """A generator seen through one channel: latents (n, d) to features, and tangents through both."""
+    """A generator seen through one channel: latents (n, d) to features, and tangents
+    through both.
+    """
 
     def __init__(
         self, generator: Generator, spec: GeneratorSpec, line: Transmission, chunk_bytes: int
@@ -78,7 +88,8 @@ class Model:
             try:
                 return self._exact(z, map_linear)
             except (NotImplementedError, RuntimeError):
-                # An operator without a forward derivative; difference quotients serve the search as well.
+                # An operator without a forward derivative; difference quotients serve the search as
+                # well.
                 self.differences = True
         return self._quotients(z, map_linear)
 
@@ -89,7 +100,9 @@ class Model:
         return min(d, max(1, self.chunk_bytes // (n * self._bytes_per_tangent())))
 
     def _exact(self, z: Tensor, map_linear: Callable[[Tensor], Tensor]) -> Tensor:
-        """Differentiate in forward mode, column by column; rows do not mix, so one tangent serves all of them."""
+        """Differentiate in forward mode, column by column; rows do not mix, so one tangent serves
+        all of them.
+        """
         n, d = z.shape
 
         def push(direction: Tensor) -> Tensor:
@@ -104,32 +117,40 @@ class Model:
         n, d = z.shape
         parts = []
         with torch.no_grad():
-            for directions in (DIFFERENCE * torch.eye(d, device=z.device)).split(self._columns(n, d)):
+            for directions in torch.split(
+                DIFFERENCE * torch.eye(d, device=z.device), self._columns(n, d)
+            ):
                 above = self._pixels((z + directions[:, None]).reshape(-1, d))
                 below = self._pixels((z - directions[:, None]).reshape(-1, d))
                 slope = (above - below) / (2.0 * DIFFERENCE)
-                parts.append(map_linear(slope.unflatten(0, (len(directions), n))))
+                parts.append(map_linear(slope.reshape(len(directions), n, *slope.shape[1:])))
         return torch.cat(parts).transpose(0, 1)
 
 
 class Likelihood:
-    """Whitened features minus target: Gaussian within a rounding cell, and a wall around a JPEG's cells.
+    """Whitened features minus target: Gaussian within a rounding cell, and a wall around a JPEG's
+    cells.
 
-    Where a file's value is the scale's end, a feature beyond it costs nothing. A quantised coefficient is known to lie
-    in its cell up to the noise before the quantiser; without that wall, pictures whose coefficients are mostly zero
-    have wrong solutions as cheap as the right one.
+    Where a file's value is the scale's end, a feature beyond it costs nothing. A quantised
+    coefficient is known to lie in its cell up to the noise before the quantiser; without that wall,
+    pictures whose coefficients are mostly zero have wrong solutions as cheap as the right one.
     """
 
     temperature_floor = 1.0
 
-    def __init__(self, model: Model, targets: Sequence[Target]) -> None:
-        """Stack the targets of the pictures that rows refer to."""
+    def __init__(self, model: Model, targets: Sequence[Target], *, walls: bool) -> None:
+        """Stack the targets of the pictures that rows refer to; `walls` only where cells are wide
+        (JPEG).
+        """
         self.model = model
+        # A JPEG's empty coefficients lie below the floor from the start: only a still cost says it
+        # is over.
+        self.good_enough = 0.0 if model.line.jpeg else 0.02
         self.value = torch.stack([t.value for t in targets])
         self.half = torch.stack([t.half for t in targets])
         self.low = torch.stack([t.low for t in targets])
         self.high = torch.stack([t.high for t in targets])
-        self.stiffness = model.line.edge.square().reciprocal() if model.line.jpeg else None
+        self.stiffness = model.line.edge.square().reciprocal() if walls else None
 
     def residual(self, z: Tensor, rows: Tensor) -> Tensor:
         """Return (n, m)."""
@@ -161,6 +182,8 @@ class Likelihood:
 
 class PixelLink:
     """Logits of the transmitted pixels minus those of the file's."""
+
+    good_enough = 0.02
 
     def __init__(self, model: Model, observations: Sequence[Observation], softness: float) -> None:
         """Take the files' decoded pixels; `softness` is about their noise in gray levels."""

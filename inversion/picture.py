@@ -1,9 +1,9 @@
 """The one place where a hostile picture becomes pixels.
 
-Everything that Pillow would guess, repair or expand is refused instead: truncated files, more pixels than the
-bound (known from the header, before anything is decoded), several frames, CMYK, 16 bits, transparency. What is
-kept beside the pixels is what the file says about its own loss: JPEG's quantisation tables and sampling factors.
-Torch-free.
+Everything that Pillow would guess, repair or expand is refused instead: truncated files, more
+pixels than the bound (known from the header, before anything is decoded), several frames, CMYK, 16
+bits, transparency. What is kept beside the pixels is what the file says about its own loss: JPEG's
+quantisation tables and sampling factors. Torch-free.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from latentlog.inversion.jpeg import read_coefficients
 Pixels = npt.NDArray[np.uint8]
 
 MAX_BYTES: Final = 64 << 20
-"""A file larger than this is not a picture of at most MAX_PIXELS in any of the formats read here."""
+"""A file larger than this is not a picture of at most MAX_PIXELS in any of the formats read here.
+"""
 MAX_PIXELS: Final = 16 << 20
 """4096×4096: above every generator that can be inverted, below what exhausts a small machine."""
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -47,7 +48,9 @@ class JpegCoding:
     luma: Pixels
     """(H, W) the first component as decoded, before any conversion to RGB."""
     coefficients: tuple[npt.NDArray[np.int32], ...] | None
-    """Quantised levels per component (rows, columns, 64); None where the coding is too unusual or too large."""
+    """Quantised levels per component (rows, columns, 64); None where the coding is too unusual or
+    too large.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +201,8 @@ def _coefficients(data: bytes) -> tuple[npt.NDArray[np.int32], ...] | None:
 
 
 def to_8bit(images: npt.NDArray[np.floating], lo: float, hi: float) -> Pixels:
-    """Round model outputs to 8 bits: round-half-even of clamp((x − lo)/(hi − lo), 0, 1)·255 (protocol section 3).
+    """Round model outputs to 8 bits: round-half-even of clamp((x − lo)/(hi − lo), 0, 1)·255
+    (protocol section 3).
 
     Shapes pass through unchanged; the arithmetic is float64, so that every machine rounds alike.
     """

@@ -1,8 +1,9 @@
 """From the optimum to what is known about the Gaussian latent: the vector v of protocol section 4.
 
-Around the optimum the likelihood is a Gaussian with information JᵀJ. The normal prior joins it exactly. The uniform
-prior's box joins it by expectation propagation (Minka, 2001): per coordinate a Gaussian that has the moments of the
-box, refined in turn until they agree; then g's moments follow from each coordinate's cavity.
+Around the optimum the likelihood is a Gaussian with information JᵀJ. The normal prior joins it
+exactly. The uniform prior's box joins it by expectation propagation (Minka, 2001): per coordinate a
+Gaussian that has the moments of the box, refined in turn until they agree; then g's moments follow
+from each coordinate's cavity.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ _LEAST: Final = 1e-9
 def gaussian_posterior(
     prior: Prior, z: FloatArray, information: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return mean and deviation (d,) of g, given the optimum `z` (d,) and the likelihood's information (d, d)."""
+    """Return mean and deviation (d,) of g, given the optimum `z` (d,) and the likelihood's
+    information (d, d).
+    """
     precision = PRECISION[prior]
     information = _semidefinite(information)
     if prior == "normal":
         covariance = np.linalg.inv(information + precision * np.eye(len(z)))
         return z.copy(), np.sqrt(np.diag(covariance))
-    # At the optimum the likelihood's slope balances the surrogate prior's, which fixes its natural mean.
+    # At the optimum the likelihood's slope balances the surrogate prior's, which fixes its natural
+    # mean.
     pull = information @ z + precision * z
     mean, variance = _cavity(information, pull)
     return gaussian_moments(prior, mean, np.sqrt(variance))
@@ -45,7 +49,9 @@ def _semidefinite(information: FloatArray) -> FloatArray:
 
 
 def _cavity(information: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return each coordinate's likelihood (mean, variance), the others' boxes taken into account."""
+    """Return each coordinate's likelihood (mean, variance), the others' boxes taken
+    into account.
+    """
     dim = len(pull)
     site_precision = np.full(dim, PRECISION["uniform"])
     site_pull = np.zeros(dim)

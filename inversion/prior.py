@@ -1,6 +1,8 @@
-"""The law of the latent: how to draw it, how tightly it binds, and what a recovered value says about the Gaussian.
+"""The law of the latent: how to draw it, how tightly it binds, and what a recovered value says
+about the Gaussian.
 
-Both priors are one Gaussian latent g in two coordinates: normal z = g, uniform z = 2Φ(g) − 1 (protocol section 1).
+Both priors are one Gaussian latent g in two coordinates: normal z = g, uniform z = 2Φ(g) − 1
+(protocol section 1).
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ def draw(prior: Prior, count: int, dim: int, generator: torch.Generator) -> Tens
 
 
 def truncated_quantiles(mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """Return equally likely values (d, NODES) of Normal(mean, sd) confined to [-1, 1]; mean may lie far outside."""
+    """Return equally likely values (d, NODES) of Normal(mean, sd) confined to [-1, 1]; mean may lie
+    far outside.
+    """
     sign = np.where(mean < 0.0, -1.0, 1.0)
     mirrored = np.abs(mean)
     below = special.log_ndtr((-1.0 - mirrored) / sd)[:, None]
@@ -39,15 +43,18 @@ def truncated_quantiles(mean: FloatArray, sd: FloatArray) -> FloatArray:
     level = np.logaddexp(below + np.log1p(-share), above + np.log(share))
     values = mirrored[:, None] + sd[:, None] * special.ndtri_exp(np.minimum(level, -1e-300))
     inside = 1.0 - 1e-12
-    return sign[:, None] * np.clip(values, -inside, inside)
+    confined: FloatArray = sign[:, None] * np.clip(values, -inside, inside)
+    return confined
 
 
 def gaussian_moments(
     prior: Prior, mean: FloatArray, sd: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return posterior mean and deviation of g from the *likelihood* of z, Normal(mean, sd) per coordinate.
+    """Return posterior mean and deviation of g from the *likelihood* of z, Normal(mean, sd) per
+    coordinate.
 
-    The likelihood's centre may lie outside the uniform prior's box: that is evidence for its edge, not an error.
+    The likelihood's centre may lie outside the uniform prior's box: that is evidence for its edge,
+    not an error.
     """
     if prior == "normal":
         precision = 1.0 + 1.0 / sd**2

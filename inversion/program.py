@@ -1,11 +1,13 @@
-"""An exported graph as plain data: what `archive.py` reads, what the child runs, what the model digest covers.
+"""An exported graph as plain data: what `archive.py` reads, what the child runs, what the model
+digest covers.
 
-A program is a list of calls in static single assignment. Values have numbers in order of definition; weights are
-named. Nothing of the exporter's diary (stack traces, module paths, shapes for one batch) is kept, so the same network
-exported from another folder has the same digest. Torch-free.
+A program is a list of calls in static single assignment. Values have numbers in order of
+definition; weights are named. Nothing of the exporter's diary (stack traces, module paths, shapes
+for one batch) is kept, so the same network exported from another folder has the same digest.
+Torch-free.
 
     ["torch.ops.aten.linear.default",
-     [["input", ["value", 0]], ["weight", ["weight", "l.weight"]], ["bias", ["weight", "l.bias"]]], [1]]
+     [["input", ["value", 0], false], ["weight", ["weight", "l.weight"], false]], [1]]
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ class Program:
     """Calls in order; value 0 is the latent."""
 
     calls: tuple[Any, ...]
-    """[target, [[argument name, argument], …], [result slots]] each, JSON-able."""
+    """[target, [[name, argument, by keyword], …], [result numbers]] each, JSON-able."""
     output: int
     """The number of the value that is the image."""
 
@@ -177,10 +179,13 @@ class _Builder:
                 [str(i["name"]), self._argument(i["arg"], scope), i.get("kind") == 2]
                 for i in node["inputs"]
             ]
+            _require_evaluation(name, inputs)
             self.calls.append([target, inputs, [self._define(o, scope) for o in node["outputs"]]])
 
     def _inline(self, node: dict[str, Any], scope: dict[str, Any]) -> None:
-        """Run a no-grad block as part of its surroundings: it computes the same, and stays differentiable."""
+        """Run a no-grad block as part of its surroundings: it computes the same, and stays
+        differentiable.
+        """
         graph = node["inputs"][1]["arg"]["as_graph"]["graph"]
         operands = [self._argument(i["arg"], scope) for i in node["inputs"][2:]]
         names = [i["as_tensor"]["name"] if "as_tensor" in i else i["as_sym_int"]["as_name"]
@@ -232,7 +237,9 @@ _SCALARS: Final = {"as_int": int, "as_float": float, "as_string": str, "as_bool"
 
 
 def _constant(kind: str, value: Any) -> Any:
-    """Return a constant argument in its canonical form; numbers keep their type, floats their exact text."""
+    """Return a constant argument in its canonical form; numbers keep their type, floats their exact
+    text.
+    """
     if kind == "as_none":
         return ["none"]
     if kind in _SCALARS:
@@ -260,15 +267,35 @@ def _scalar(kind: type, value: Any) -> Any:
     return [kind.__name__, value]
 
 
+def _require_evaluation(name: str, inputs: list[Any]) -> None:
+    """Raise UnsupportedModel when a call belongs to training: it changes weights, or
+    mixes a batch.
+    """
+    arguments = {argument_name: argument for argument_name, argument, _ in inputs}
+    changes = name.endswith("_") and bool(inputs) and inputs[0][1][0] == "weight"
+    mixes = name == "batch_norm" and arguments.get("training") == ["bool", True]
+    if changes or mixes:
+        raise UnsupportedModel(
+            "the model was exported in training mode",
+            expected="a picture that depends on its own latent and changes nothing",
+            got=name,
+            next_step="export it in evaluation mode: model.eval()",
+        )
+
+
 def require_target(target: object) -> str:
-    """Return the operator's base name, or the symbolic target; raises when a program may not call it."""
+    """Return the operator's base name, or the symbolic target; raises when a program may not call
+    it.
+    """
     if not isinstance(target, str):
         raise MalformedArchive("malformed call", got=str(target)[:100])
     if target in SYMBOLIC:
         return target
     names = operator_name(target)
     if names is None:
-        raise HostileArchive("the model calls something that is no operator of aten", got=target[:100])
+        raise HostileArchive(
+            "the model calls something that is no operator of aten", got=target[:100]
+        )
     if names[0] in IGNORED or is_allowed(names[0]):
         return names[0]
     if RANDOM.search(names[0]):

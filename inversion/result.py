@@ -1,4 +1,6 @@
-"""The values that cross inversion's edge: what is asked, and what was found. Numpy and floats only."""
+"""The values that cross inversion's edge: what is asked, and what was found. Numpy and
+floats only.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,8 @@ class Inversion:
     sd: FloatArray
     """(dim,) posterior standard deviation of the Gaussian latent."""
     residual: float
-    """Root mean square of the whitened residual per degree of freedom; 1.0 = the file's own noise."""
+    """Root mean square of the whitened residual per degree of freedom; 1.0 = the file's own noise.
+    """
     at_floor: bool
     stop: str
     """floor | converged | steps | stalled"""
@@ -121,7 +124,9 @@ class Residual:
 
     global_: float
     map: FloatImage
-    """(H, W) over the model's image grid: whitened energy, mean 1 where the output is the file's source."""
+    """(H, W) over the model's image grid: whitened energy, mean 1 where the output is the file's
+    source.
+    """
 
 
 def inversion_record(inversion: Inversion) -> dict[str, Any]:

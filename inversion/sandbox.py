@@ -1,11 +1,12 @@
 """The parent's handle to the process a model runs in. Torch-free; trusts nothing that comes back.
 
-    with ModelProcess.start(ModelSource.pt2("faces.pt2"), GeneratorSpec(latent_shape=(100,))) as model:
+    with ModelProcess.start(ModelSource.pt2("faces.pt2"), spec) as model:
         images = model.generate(latents)
         found = model.invert([observed.observe()], InversionPlan())
 
-The child gets a scrubbed environment, no descriptor but its two pipes, resource limits, and no network where the
-kernel allows (`isolation.py`). Its answers are arrays of exactly the expected shapes, or they are refused.
+The child gets a scrubbed environment, no descriptor but its two pipes, resource limits, and no
+network where the kernel allows (`isolation.py`). Its answers are arrays of exactly the expected
+shapes, or they are refused.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from latentlog.inversion.errors import (
 from latentlog.inversion.forward import Channel
 from latentlog.inversion.result import (
     Attempt,
-    GeneratorSpec,
     FloatImage,
+    GeneratorSpec,
     Inversion,
     InversionPlan,
     ModelDescription,
@@ -78,7 +79,9 @@ class ModelSource:
     def factory(name: str, weights: str | Path, *, trust_code: bool = False) -> ModelSource:
         """Name `module:function` and its safetensors; raises UntrustedCode without `trust_code`."""
         module, colon, function = name.partition(":")
-        if not (colon and function.isidentifier() and all(p.isidentifier() for p in module.split("."))):
+        if not (
+            colon and function.isidentifier() and all(p.isidentifier() for p in module.split("."))
+        ):
             raise InversionError("malformed factory name", expected="module:function", got=name)
         source = ModelSource(
             format="factory", path=Path(weights), factory_name=name, trust_code=trust_code
@@ -96,7 +99,9 @@ class ModelSource:
 
 
 class ModelProcess:
-    """A running child with one loaded model. Use as a context manager; calls raise InversionError."""
+    """A running child with one loaded model. Use as a context manager; calls raise
+    InversionError.
+    """
 
     description: ModelDescription
 
@@ -168,15 +173,19 @@ class ModelProcess:
             raise InversionError(
                 "latents of the wrong shape", expected=f"(B, {shape})", got=str(rows.shape)
             )
+        images: FloatImage
         _, (images,) = self._ask(
             {"op": "generate"}, [rows], [("float32", (len(rows), *self.description.output_shape))]
         )
         return images
 
     def transmit(self, images: FloatImage, channel: Channel) -> npt.NDArray[np.float32]:
-        """Return the pixels (B, H', W', C'), 0 to 255 unrounded, that `channel` makes of model images."""
+        """Return the pixels (B, H', W', C'), 0 to 255 unrounded, that `channel` makes of model
+        images.
+        """
         batch = self._images(images)
         channels = 1 if channel.gray else batch.shape[1]
+        pixels: FloatImage
         _, (pixels,) = self._ask(
             {"op": "transmit", "channel": channel.to_json()},
             [batch],
@@ -311,7 +320,7 @@ class ModelProcess:
         return batch
 
 
-# -- starting -----------------------------------------------------------------------------------------
+# -- starting --------------------------------------------------------------------------------------
 
 _BOOT: Final = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]);"
@@ -321,9 +330,7 @@ _BOOT: Final = (
 
 def _spawn(source: ModelSource, memory: int, threads: int) -> subprocess.Popen[bytes]:
     if importlib.util.find_spec("torch") is None:
-        raise MissingExtra(
-            "torch is not installed", next_step='pip install "latentlog[examine]"'
-        )
+        raise MissingExtra("torch is not installed", next_step='pip install "latentlog[examine]"')
     paths = [os.path.abspath(p) for p in sys.path if p]
     if source.format == "factory":
         paths.append(os.getcwd())
@@ -353,12 +360,10 @@ def _read_weights(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InversionError(
-            "cannot read the weights", got=f"{path}: {error.strerror}"
-        ) from error
+        raise InversionError("cannot read the weights", got=f"{path}: {error.strerror}") from error
 
 
-# -- reading answers ------------------------------------------------------------------------------------
+# -- reading answers -------------------------------------------------------------------------------
 
 
 def _observation_json(observation: Observation) -> dict[str, Any]:
@@ -377,7 +382,7 @@ def _child_error(reply: dict[str, Any]) -> InversionError:
     if not (isinstance(kind, type) and issubclass(kind, InversionError)):
         kind = ChildFailed
     texts = {
-        key: value[:1500] if isinstance(value := reply.get(key), str) else None
+        key: value[:500] if isinstance(value := reply.get(key), str) else None
         for key in ("expected", "got", "next_step")
     }
     return kind(str(reply.get("message"))[:500], **texts)
@@ -400,7 +405,9 @@ def _shape(value: Any) -> tuple[int, int, int]:
     if not (isinstance(value, list) and len(value) == 3 and all(type(n) is int for n in value)):
         raise ChildMisbehaved("malformed answer", expected="an output shape")
     channels, height, width = value
-    if channels not in (1, 3) or not (1 <= min(height, width) <= max(height, width) <= MAX_OUTPUT_SIDE):
+    if channels not in (1, 3) or not (
+        1 <= min(height, width) <= max(height, width) <= MAX_OUTPUT_SIDE
+    ):
         raise ChildMisbehaved("impossible output shape", got=str(value)[:50])
     return channels, height, width
 

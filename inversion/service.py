@@ -1,4 +1,6 @@
-"""What the model's process can be asked: load, generate, transmit, residuals, invert. Runs in the child."""
+"""What the model's process can be asked: load, generate, transmit, residuals, invert. Runs in the
+child.
+"""
 
 from __future__ import annotations
 

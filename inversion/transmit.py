@@ -1,9 +1,11 @@
-"""A channel as a differentiable map and its noise: from a model's image to the numbers a file stores.
+"""A channel as a differentiable map and its noise: from a model's image to the numbers a file
+stores.
 
-Everything but the last rounding is linear in the pixels, so a channel is one linear map to *features* (pixels for
-PNG, 8×8 DCT coefficients for JPEG), divided by the standard deviation of each feature's noise. In these units a file's
-own image misses its target by about 1 per feature. The noise is rounding throughout: of the model's output to 8 bits,
-of every pass of a resize, of the colour conversion, and of the quantiser (q²/12).
+Everything but the last rounding is linear in the pixels, so a channel is one linear map to
+*features* (pixels for PNG, 8×8 DCT coefficients for JPEG), divided by the standard deviation of
+each feature's noise. In these units a file's own image misses its target by about 1 per feature.
+The noise is rounding throughout: of the model's output to 8 bits, of every pass of a resize, of the
+colour conversion, and of the quantiser (q²/12).
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ YCBCR: Final = (
 )
 """JFIF's colour matrix."""
 EDGE: Final = 0.2
-"""Least noise assumed before a quantiser, in its own units; a sharper wall would trap the search."""
+"""Least noise assumed before a quantiser, in its own units; a sharper wall would trap the search.
+"""
+MAX_DENOMINATOR: Final = 32
+"""Weights that are multiples of 1/32 or coarser round with a bias worth correcting."""
 DCT_ARITHMETIC: Final = 0.01
 """Variance that libjpeg's integer DCT adds, in squared coefficients."""
 
@@ -49,7 +54,8 @@ class Target:
     high: Tensor
     """(m,) whether the value is the scale's end, so that the truth may lie beyond."""
     weak: Tensor
-    """(m,) whether the value says little more than its cell: the scale's end, or a level of zero."""
+    """(m,) whether the value says little more than its cell: the scale's end, or a level of zero.
+    """
 
 
 class Transmission:
@@ -83,10 +89,13 @@ class Transmission:
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return the expected file pixels (B, C', H', W'), 0 to 255, before the codec."""
-        return self.mix_pixels(self.to_pixels(images).clamp(0.0, 255.0)).clamp(0.0, 255.0)
+        mixed = self._resized_rounded(self.to_pixels(images).clamp(0.0, 255.0))
+        if self.channel.gray and mixed.shape[-3] == 3:
+            mixed = _mix(mixed, torch.tensor([LUMA], device=self.device))
+        return mixed.clamp(0.0, 255.0)
 
     def mix_pixels(self, pixels: Tensor) -> Tensor:
-        """Apply the channel's resize and its reduction to gray to pixels (…, C, H, W); linear."""
+        """Apply the channel's resize and reduction to gray to pixels (…, C, H, W); linear."""
         resized = self._resized(pixels)
         if self.channel.gray and resized.shape[-3] == 3:
             return _mix(resized, torch.tensor([LUMA], device=self.device))
@@ -94,21 +103,37 @@ class Transmission:
 
     def linear(self, pixels: Tensor) -> Tensor:
         """Map pixels, or differences of pixels, (…, C, H, W) to whitened features (…, m)."""
-        mixed = self._resized(pixels)
-        if self._colour is not None:
-            mixed = _mix(mixed, self._colour)
+        return self._whitened(self._resized(pixels))
+
+    def _whitened(self, resized: Tensor) -> Tensor:
+        mixed = resized if self._colour is None else _mix(resized, self._colour)
         if not self.jpeg:
             return mixed.flatten(-3) / self.deviation
         planes = [self._block_dct(mixed[..., c, :, :], c) for c in range(mixed.shape[-3])]
         return torch.cat([plane.flatten(-3) for plane in planes], dim=-1) / self.deviation
 
     def features(self, images: Tensor) -> Tensor:
-        """Map model images (…, C, H, W) to whitened features (…, m), comparable with a target's value."""
+        """Map model images (…, C, H, W) to whitened features (…, m), comparable with a target's
+        value.
+        """
         pixels = self.to_pixels(images)
-        if self.jpeg or self._resize is not None:
-            # Saturated pixels were rounded to the scale's ends, all to the same side: their error is no noise.
-            pixels = pixels.masked_fill(pixels < 0.5, 0.0).masked_fill(pixels > 254.5, 255.0)
-        return self.linear(pixels)
+        if not self.jpeg and self._resize is None:
+            return self._whitened(pixels)
+        # Saturated pixels are rounded all to the same side, the scale's end: their error is no
+        # noise.
+        ends = pixels.masked_fill(pixels < 0.5, 0.0).masked_fill(pixels > 254.5, 255.0)
+        resized = self._resized_rounded(ends)
+        return self._whitened(resized.clamp(0.0, 255.0) if self.jpeg else resized)
+
+    def _resized_rounded(self, pixels: Tensor) -> Tensor:
+        """Resize as Pillow does: clamped between the passes, and rounded up where
+        halves are exact.
+        """
+        if self._resize is None:
+            return pixels
+        vertical, horizontal = self._resize
+        across = (pixels @ horizontal.T + rounding(horizontal)[0]).clamp(0.0, 255.0)
+        return vertical @ across + rounding(vertical)[0][:, None]
 
     def _resized(self, pixels: Tensor) -> Tensor:
         if self._resize is None:
@@ -117,24 +142,29 @@ class Transmission:
         return vertical @ (pixels @ horizontal.T)
 
     def _block_dct(self, plane: Tensor, component: int) -> Tensor:
-        """Subsample a full-size plane as libjpeg does and return its coefficients (…, rows, columns, 64)."""
+        """Subsample a full-size plane as libjpeg does and return its coefficients (…, rows,
+        columns, 64).
+        """
         small = _subsample(plane, *_grid(self.channel, component))
         rows, columns = small.shape[-2] // 8, small.shape[-1] // 8
-        blocks = small.unflatten(-1, (columns, 8)).unflatten(-3, (rows, 8)).transpose(-3, -2)
-        return (self._dct @ blocks @ self._dct.T).flatten(-2)  # (…, rows, columns, 64)
+        blocks = small.reshape(*small.shape[:-2], rows, 8, columns, 8).transpose(-3, -2)
+        levels: Tensor = (self._dct @ blocks @ self._dct.T).flatten(-2)
+        return levels  # (…, rows, columns, 64)
 
     def energy_map(self, energy: Tensor) -> Tensor:
-        """Lay squared features (B, m) out over the file: (B, H', W'), averaged over channels or within blocks."""
+        """Lay squared features (B, m) out over the file: (B, H', W'), averaged over channels or
+        within blocks.
+        """
         height, width = self.channel.size
         if not self.jpeg:
-            return energy.unflatten(-1, (-1, height, width)).mean(1)
+            return energy.reshape(len(energy), -1, height, width).mean(1)
         total = torch.zeros((len(energy), height, width), device=self.device)
         at = 0
         for component in range(self._planes()):
             grid = _grid(self.channel, component)
-            block = energy[:, at : at + 64 * grid.blocks].unflatten(-1, (grid.blocks, 64)).mean(-1)
+            block = energy[:, at : at + 64 * grid.blocks].reshape(-1, grid.blocks, 64).mean(-1)
             at += 64 * grid.blocks
-            field = block.unflatten(-1, (grid.height // 8, grid.width // 8))
+            field = block.reshape(-1, grid.height // 8, grid.width // 8)
             down, across = grid.pool
             field = field.repeat_interleave(8 * down, 1).repeat_interleave(8 * across, 2)
             total += field[:, :height, :width]
@@ -159,7 +189,9 @@ class Transmission:
         return torch.cat(parts).sqrt()
 
     def _edge(self) -> Tensor:
-        """Return how sharp the rounding cells' edges are: the noise before the last rounding, whitened (m,)."""
+        """Return how sharp the rounding cells' edges are: the noise before the last rounding,
+        whitened (m,).
+        """
         if not self.jpeg:
             return torch.full_like(self.deviation, EDGE)
         steps = torch.cat([self._steps(c) for c in range(self._planes())])
@@ -167,12 +199,16 @@ class Transmission:
         return before.clamp(min=EDGE**2).sqrt() / self.deviation
 
     def _coefficient_noise(self, component: int, variance: float) -> Tensor:
-        """Return the variance of a component's coefficients, flattened like `_block_dct`'s result."""
+        """Return the variance of a component's coefficients, flattened like
+        `_block_dct`'s result.
+        """
         grid = _grid(self.channel, component)
         pooled = variance + (ROUNDING if self._colour is not None else 0.0)
         if grid.pool != (1, 1):
             pooled = pooled / math.prod(grid.pool) + ROUNDING
-        steps = torch.tensor(self.channel.tables[component], dtype=torch.float32, device=self.device)
+        steps = torch.tensor(
+            self.channel.tables[component], dtype=torch.float32, device=self.device
+        )
         each = steps.square() * ROUNDING + pooled + DCT_ARITHMETIC
         return each.repeat(grid.blocks)
 
@@ -181,13 +217,15 @@ class Transmission:
         height, width = self.channel.size
         if self._resize is None:
             return torch.full((height, width), ROUNDING, device=self.device)
-        vertical, horizontal = (m.square().sum(1) for m in self._resize)
+        vertical, horizontal = self._resize
         # The image is rounded before the resize, between its two passes, and after it.
-        both = vertical[:, None] * (1.0 + horizontal[None, :])
-        return ROUNDING * (1.0 + both)
+        before = ROUNDING * horizontal.square().sum(1) + rounding(horizontal)[1]
+        return vertical.square().sum(1)[:, None] * before[None, :] + rounding(vertical)[1][:, None]
 
     def _planes(self) -> int:
-        return len(self.channel.tables) if self.jpeg else (1 if self.channel.gray else self.shape[0])
+        return (
+            len(self.channel.tables) if self.jpeg else (1 if self.channel.gray else self.shape[0])
+        )
 
     # -- the file ----------------------------------------------------------------------------------
 
@@ -229,11 +267,15 @@ class Transmission:
         )
 
     def _steps(self, component: int) -> Tensor:
-        table = torch.tensor(self.channel.tables[component], dtype=torch.float32, device=self.device)
+        table = torch.tensor(
+            self.channel.tables[component], dtype=torch.float32, device=self.device
+        )
         return table.repeat(_grid(self.channel, component).blocks)
 
     def _level(self, component: int) -> Tensor:
-        """Return what the level shift adds: 128 a pixel, 1024 a block's mean; chroma is centred already."""
+        """Return what the level shift adds: 128 a pixel, 1024 a block's mean; chroma is centred
+        already.
+        """
         one = torch.zeros(64, device=self.device)
         one[0] = 1024.0 if component == 0 else 0.0
         return one.repeat(_grid(self.channel, component).blocks)
@@ -248,7 +290,9 @@ class Transmission:
         return torch.cat(parts)
 
     def _levels_from_pixels(self, pixels: Tensor, steps: Tensor, offset: Tensor) -> Tensor:
-        """Estimate the quantised levels from decoded pixels: exact but where colours were clipped."""
+        """Estimate the quantised levels from decoded pixels: exact but where colours
+        were clipped.
+        """
         mixed = pixels
         if self._planes() == 3:
             mixed = _mix(pixels, torch.tensor(YCBCR, device=self.device))
@@ -256,11 +300,13 @@ class Transmission:
         return ((torch.cat(planes) - offset) / steps).round()
 
 
-# -- geometry -------------------------------------------------------------------------------------------
+# -- geometry --------------------------------------------------------------------------------------
 
 
 class Grid(NamedTuple):
-    """A JPEG component's samples: the size its blocks cover, and how many pixels (down, across) one averages."""
+    """A JPEG component's samples: the size its blocks cover, and how many pixels (down, across) one
+    averages.
+    """
 
     height: int
     width: int
@@ -273,7 +319,9 @@ class Grid(NamedTuple):
 
 
 def _grid(channel: Channel, component: int) -> Grid:
-    """Return the grid of a JPEG component: its blocks cover the picture, no more (ITU-T T.81, A.1.1)."""
+    """Return the grid of a JPEG component: its blocks cover the picture, no more (ITU-T T.81,
+    A.1.1).
+    """
     most_h = max(h for h, _ in channel.sampling)
     most_v = max(v for _, v in channel.sampling)
     h, v = channel.sampling[component]
@@ -286,13 +334,15 @@ def _grid(channel: Channel, component: int) -> Grid:
 
 
 def _subsample(plane: Tensor, height: int, width: int, pool: tuple[int, int]) -> Tensor:
-    """Pad and average a plane (…, H, W) as libjpeg does: columns before averaging, rows after it."""
+    """Pad and average a plane (…, H, W) as libjpeg does: columns before averaging, rows
+    after it.
+    """
     down, across = pool
     wide = _repeat_last(plane, width * across, -1)
     tall = _repeat_last(wide, math.ceil(plane.shape[-2] / down) * down, -2)
     if pool != (1, 1):
-        split = tall.unflatten(-1, (-1, across)).unflatten(-3, (-1, down))
-        tall = split.mean(dim=(-3, -1))
+        rows, columns = tall.shape[-2] // down, tall.shape[-1] // across
+        tall = tall.reshape(*tall.shape[:-2], rows, down, columns, across).mean(dim=(-3, -1))
     return _repeat_last(tall, height, -2)
 
 
@@ -324,12 +374,12 @@ def _colour_matrix(channel: Channel, channels: int, device: torch.device) -> Ten
 def dct_matrix() -> npt.NDArray[np.float64]:
     """Return the orthonormal 8-point DCT-II matrix (8, 8)."""
     k, n = np.arange(8)[:, None], np.arange(8)[None, :]
-    matrix = np.sqrt(0.25) * np.cos(np.pi * (2 * n + 1) * k / 16)
+    matrix: npt.NDArray[np.float64] = 0.5 * np.cos(np.pi * (2 * n + 1) * k / 16)
     matrix[0] = math.sqrt(0.125)
     return matrix
 
 
-# -- resizing -------------------------------------------------------------------------------------------
+# -- resizing --------------------------------------------------------------------------------------
 
 
 def _box(x: float) -> float:
@@ -390,6 +440,23 @@ def resize_matrix(before: int, after: int, kernel: Filter) -> npt.NDArray[np.flo
     return matrix
 
 
+def rounding(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance (after,) of the error of rounding half up, per row of weights.
+
+    Averages of a few integers fall on halves far too often for the error to be uniform: the mean
+    of two is rounded up every second time, by a half. Weights in multiples of 1/k err by multiples
+    of 1/k; only an even k has the half itself.
+    """
+    bias = torch.zeros(len(matrix), device=matrix.device)
+    variance = torch.full_like(bias, ROUNDING)
+    for k in range(MAX_DENOMINATOR, 0, -1):
+        scaled = matrix * k
+        exact = ((scaled - scaled.round()).abs() < 1e-4).all(1)
+        bias[exact] = 0.5 / k if k % 2 == 0 else 0.0
+        variance[exact] = ROUNDING * (1.0 - 1.0 / k**2)
+    return bias, variance
+
+
 def _resizers(
     channel: Channel, model_shape: tuple[int, int, int], device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
@@ -406,7 +473,9 @@ def _resizers(
 
 
 def miss(features: Tensor, value: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return features (…, m) minus value; zero where the value is the scale's end and the feature beyond."""
+    """Return features (…, m) minus value; zero where the value is the scale's end and the feature
+    beyond.
+    """
     residual = features - value
     beyond = (low & (residual < 0)) | (high & (residual > 0))
     return residual.masked_fill(beyond, 0.0)

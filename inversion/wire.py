@@ -1,6 +1,8 @@
-"""Messages between an examination and the process that runs its model: a JSON header and raw arrays. Never pickle.
+"""Messages between an examination and the process that runs its model: a JSON header and raw
+arrays. Never pickle.
 
-Both sides bound what they accept before they allocate; the parent also knows the exact shape of every answer.
+Both sides bound what they accept before they allocate; the parent also knows the exact shape of
+every answer.
 
     u32be length ‖ {"op": "generate", "arrays": [["float32", [2, 100]]]} ‖ 800 bytes
 """
@@ -28,7 +30,9 @@ _BLOCK: Final = 1 << 20
 
 
 class Pipe:
-    """One end of the conversation: two file descriptors, a patience, and what it will accept at most."""
+    """One end of the conversation: two file descriptors, a patience, and what it will accept at
+    most.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,9 @@ class Pipe:
         max_bytes: int,
         patience: float | None = None,
     ) -> None:
-        """Take over both descriptors; `patience` is how many seconds of silence end the conversation."""
+        """Take over both descriptors; `patience` is how many seconds of silence end the
+        conversation.
+        """
         self.read_fd = read_fd
         self.write_fd = write_fd
         self.max_header = max_header
@@ -56,10 +62,12 @@ class Pipe:
         text = json.dumps({**header, "arrays": listed}, allow_nan=False).encode()
         self._write(struct.pack(">I", len(text)) + text)
         for buffer in buffers:
-            self._write(buffer if isinstance(buffer, bytes) else memoryview(buffer).cast("B"))
+            self._write(buffer if isinstance(buffer, bytes) else buffer.data.cast("B"))
 
     def receive(self) -> tuple[dict[str, Any], list[Array]]:
-        """Read one message; raises ChildFailed at its end, ChildMisbehaved when it breaks the bounds."""
+        """Read one message; raises ChildFailed at its end, ChildMisbehaved when it breaks the
+        bounds.
+        """
         (length,) = struct.unpack(">I", self._read(4))
         if length > self.max_header:
             raise ChildMisbehaved("message header too long", got=str(length))
@@ -104,7 +112,9 @@ class Pipe:
             poll.register(fd, select.POLLOUT if writing else select.POLLIN)
             if poll.poll(left * 1000):
                 return
-        raise ChildFailed("the model's process does not answer", got=f"{self.patience} s of silence")
+        raise ChildFailed(
+            "the model's process does not answer", got=f"{self.patience} s of silence"
+        )
 
 
 def _parse_header(text: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 from latentlog.ledger.batch import Draft, Sealer
 from latentlog.ledger.counters import (
@@ -20,11 +21,28 @@ from latentlog.ledger.counters import (
     within,
 )
 from latentlog.ledger.entry import Generation, Reservation, decode_entry
-from latentlog.ledger.errors import AlreadySealed, NotReserved, StorageUnavailable
+from latentlog.ledger.errors import (
+    AlreadySealed,
+    CheckpointAhead,
+    ClockBehind,
+    DatabaseSuspended,
+    ForkDetected,
+    NotReserved,
+    StorageUnavailable,
+)
 from latentlog.ledger.log import Log
 from latentlog.ledger.sealing import SealedRecord, made_late
 from latentlog.ledger.spool import Spool
 from latentlog.ledger.storage import Reader
+
+NOT_NOW: Final = (
+    StorageUnavailable,
+    DatabaseSuspended,
+    CheckpointAhead,
+    ForkDetected,
+    ClockBehind,
+)
+"""Why a log takes nothing now, and may later: what is sealed meanwhile must not be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,7 @@ class Admission:
         try:
             self.drain()
             return dict(zip(counters, self._append(drafts, look=detached), strict=True))
-        except StorageUnavailable:
+        except NOT_NOW:
             self.spool.add(drafts)
             return dict.fromkeys(counters)
 

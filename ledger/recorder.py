@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
-from latentlog.ledger.admission import Admission
+from latentlog.ledger.admission import NOT_NOW, Admission
 from latentlog.ledger.batch import Sealer
 from latentlog.ledger.contents import contents_of
 from latentlog.ledger.counters import Span
@@ -340,7 +340,7 @@ class Recorder:
             if self._issuer is not None:
                 reason = "failed" if failed else "session_ended"
                 self._reservations.end(self.epoch, runs(sorted(self._drawn)), reason)
-        except StorageUnavailable:
+        except NOT_NOW:
             pass  # the next start appends and abandons
         finally:
             self._vault.close()

@@ -27,6 +27,7 @@ NOW = {
     *("recorder add", "recorder list", "recorder retire", "model add", "model list"),
     *("epoch open", "epoch close", "epoch list", "generate", "draw", "record"),
     *("checkpoint", "prove", "show", "status", "audit", "erase", "calibrate"),
+    *("publish", "backup", "restore"),
     *("examine", "verify", "report", "doctor", "demo"),
 }
 

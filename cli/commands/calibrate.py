@@ -136,10 +136,8 @@ def _profile(name: str, points: str | None) -> Profile:
     profile = PROFILES[name]
     if points is None:
         return profile
-    # Another envelope is another profile: findings print its name.
-    return replace(
-        profile, name=f"{name}.custom", points=tuple(_point(text) for text in points.split(","))
-    )
+    # A profile is how many controls for which bound; where they were made is listed beside it.
+    return replace(profile, points=tuple(_point(text) for text in points.split(",")))
 
 
 def _point(text: str) -> Point:

@@ -89,11 +89,16 @@ def _ledger(invocation: Invocation) -> Iterator[Line]:
 
 def _contents(ledger: Ledger) -> Iterator[Line]:
     from latentlog.ledger.epochs import epoch_states
+    from latentlog.ledger.errors import LedgerError
     from latentlog.ledger.registry import models
 
     log, home = ledger.log, ledger.home
     yield Line("database", True, f"{without_password(home.database_url)}, {log.size} entries")
     yield Line("log", True, log.vkey)
+    try:
+        log.require_appendable()
+    except LedgerError as error:
+        yield Line("appends", False, error.message, error.next_step)
     covered = log.checkpoint().checkpoint.size
     behind = log.size - covered
     yield Line(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,15 +43,17 @@ def checkpoint(
 ) -> None:
     """Sign a checkpoint over everything appended so far and print its note.
 
-    Without new entries the newest one is printed again.
+    Without new entries the newest one is printed again. With --every an outage of the database is
+    reported and outlasted; anything else ends the command.
     """
-    pause = _seconds(every) if every else None
+    pause = seconds(every) if every else None
     with open_ledger(invocation) as ledger:
         _publish(invocation.console, ledger.log)
         while pause is not None:
             time.sleep(pause)
-            if ledger.log.checkpoint().checkpoint.size != ledger.log.size:
-                _publish(invocation.console, ledger.log)
+            with outages_reported(invocation.console):
+                if ledger.log.checkpoint().checkpoint.size != ledger.log.size:
+                    _publish(invocation.console, ledger.log)
 
 
 @command(
@@ -112,27 +116,28 @@ def show(invocation: Invocation, index: Index) -> None:
 
 
 @command(
-    app, panel="The log", examples=["latentlog status", "latentlog status --max-age 24h --json"]
+    app, panel="The log", examples=["latentlog status", "latentlog status --max-age 10m --json"]
 )
 def status(
     invocation: Invocation,
     max_age: Annotated[
-        str | None,
+        str,
         typer.Option(
             metavar="DURATION", help="Exit 1 if entries have waited longer for a checkpoint."
         ),
-    ] = None,
+    ] = "1h",
 ) -> int:
     """Print what the log holds and whether everything appended is covered by a checkpoint.
 
-    Exit code 1 when stale: with --max-age, entries older than that are not covered yet.
+    Exit code 1 when stale: entries older than --max-age are not covered yet; or when nothing can be
+    appended, as after a restore.
     """
-    limit = timedelta(seconds=_seconds(max_age)) if max_age else None
+    limit = timedelta(seconds=seconds(max_age))
     with open_ledger(invocation) as ledger:
         document = _status(ledger)
     waiting = document["oldest_uncovered_s"]
-    stale = limit is not None and waiting is not None and waiting > limit.total_seconds()
-    document["stale"] = stale
+    stale = waiting is not None and waiting > limit.total_seconds()
+    document["stale"] = stale = stale or document["closed"] is not None
     invocation.console.emit(document, *_status_lines(document))
     return ExitCode.INTEGRITY if stale else ExitCode.DONE
 
@@ -161,6 +166,7 @@ def _status(ledger: Ledger) -> dict[str, Any]:
         "entries": size,
         "covered": covered,
         "oldest_uncovered_s": _age(log, covered),
+        "closed": _closed(log),
         "models": [entry.name for _, entry in models(log)],
         "recorders": {r.name: r.state for r in recorders(log).values()},
         "epochs": [
@@ -173,6 +179,17 @@ def _status(ledger: Ledger) -> dict[str, Any]:
             for state in epoch_states(log)
         ],
     }
+
+
+def _closed(log: Log) -> dict[str, Any] | None:
+    """What keeps the database from being appended to, if anything does."""
+    from latentlog.ledger.errors import LedgerError
+
+    try:
+        log.require_appendable()
+    except LedgerError as error:
+        return {"code": error.code, "message": error.message, "next": error.next_step}
+    return None
 
 
 def _age(log: Log, covered: int) -> float | None:
@@ -189,6 +206,8 @@ def _status_lines(document: dict[str, Any]) -> list[str]:
     rows = [(name, document[name]) for name in ("home", "origin", "vkey", "database", "entries")]
     waiting = document["entries"] - document["covered"]
     covered = "all entries" if not waiting else f"all but {waiting} entries"
+    if document["closed"]:
+        rows.append(("appends", f"refused: {document['closed']['message']}"))
     rows += [
         ("checkpoint", f"covers {covered}" + (" (stale)" if document["stale"] else "")),
         ("models", ", ".join(document["models"]) or "none"),
@@ -201,7 +220,19 @@ def _status_lines(document: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _seconds(text: str) -> float:
+@contextmanager
+def outages_reported(console: Console) -> Iterator[None]:
+    """Turn an outage into a warning, for commands that go on until they are interrupted."""
+    from latentlog.ledger.errors import SiteBusy, StorageUnavailable
+
+    try:
+        yield
+    except (StorageUnavailable, SiteBusy) as error:
+        console.warn(f"trying again later: {error.message}")
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as 60s or 24h; raises `MalformedDuration`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text)
     if not found or not float(found[1]):
         raise MalformedDuration("not a duration", expected="such as 30s, 5m, 2h or 1d", got=text)

@@ -182,7 +182,7 @@ def _known_rows(calibration: CalibrationRules) -> list[Row]:
     return [
         [
             _transformation(point.distortion, point.strength),
-            *map(count, (point.trials, point.produced, point.misses, point.false_replays)),
+            *map(count, (point.trials, point.produced, point.false_replays)),
             f"{point.foreign_reached} of {point.foreign}",
         ]
         for point in calibration.points

@@ -142,23 +142,34 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[NamedTuple]) -> None:
-    """Insert rows whose fields are the table's columns, through the driver's own executemany.
+    """Insert rows whose fields are the table's columns, the driver's own way: executemany, or COPY.
 
     SQLAlchemy's per-row work costs more than SQLite's; our values need no conversion.
     """
     if not rows:
         return
-    statement, positional = _insertion(table, connection.dialect, rows[0]._fields)
-    if positional:
-        connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+    columns = rows[0]._fields
+    if connection.dialect.name == "postgresql":
+        _copy_rows(connection, table, columns, rows)
     else:
-        connection.exec_driver_sql(statement, [row._asdict() for row in rows])
+        statement = _insertion(table, connection.dialect, columns)
+        connection.exec_driver_sql(statement, [tuple(row) for row in rows])
 
 
 @functools.lru_cache(maxsize=16)
-def _insertion(table: Table, dialect: Dialect, columns: tuple[str, ...]) -> tuple[str, bool]:
-    compiled = insert(table).compile(dialect=dialect, column_keys=columns)
-    return str(compiled), compiled.positional
+def _insertion(table: Table, dialect: Dialect, columns: tuple[str, ...]) -> str:
+    return str(insert(table).compile(dialect=dialect, column_keys=columns))
+
+
+def _copy_rows(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[NamedTuple]
+) -> None:
+    # Half the time of executemany, and the sequencer lock is held meanwhile.
+    names = ", ".join(f'"{column}"' for column in columns)
+    raw: Any = connection.connection.driver_connection
+    with raw.cursor() as cursor, cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 @contextmanager
@@ -174,6 +185,11 @@ def storage_errors(engine: Engine) -> Iterator[None]:
         raise unavailable(engine, _reason(error)) from error
     except SQLAlchemyError as error:
         raise unavailable(engine, str(error)) from error
+    except engine.dialect.loaded_dbapi.Error as error:
+        # COPY goes past SQLAlchemy.
+        if isinstance(error, engine.dialect.loaded_dbapi.IntegrityError):
+            raise AppendRefused(f"the database refused a row: {_first_line(error)}") from error
+        raise unavailable(engine, _first_line(error)) from error
 
 
 def unavailable(engine: Engine, reason: str) -> StorageUnavailable:
@@ -185,5 +201,9 @@ def unavailable(engine: Engine, reason: str) -> StorageUnavailable:
 
 
 def _reason(error: DBAPIError) -> str:
-    lines: list[Any] = str(error.orig).strip().splitlines()
-    return str(lines[0]) if lines else type(error.orig).__name__
+    return _first_line(error.orig or error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -15,6 +15,7 @@ import pytest
 from latentlog.cli.app import main
 from latentlog.ledger.home import Home
 from tests.builders import make_home
+from tests.cli.schemas import conform
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,7 @@ class Done:
     def json(self) -> dict[str, Any]:
         """The one JSON object on stdout."""
         [line] = self.out.splitlines()
-        document = json.loads(line)
-        assert isinstance(document, dict)
-        return document
+        return conform(json.loads(line))
 
 
 Run = Callable[..., Done]

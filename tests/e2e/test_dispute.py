@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from latentlog.cli.app import main
+from tests.cli.schemas import conform
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "examples" / "reference_models"
@@ -52,8 +53,7 @@ class Ledger:
             patch.setenv("LATENTLOG_HOME", str(self.home))
             code = main([*words, "--json", "--quiet"])
         assert code == exit, said.read_text()
-        document: dict[str, Any] = json.loads(said.read_text())
-        return document
+        return conform(json.loads(said.read_text()))
 
     def examine(self, medium: Path, case: str, *, exit: int) -> dict[str, Any]:
         """Examine a picture against the model `faces`; three controls are repeated live."""

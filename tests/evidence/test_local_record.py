@@ -1,5 +1,6 @@
 """The record over a real log in a real home: what an examination sees of it."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     log.publish()
     for _ in range(2):
         opened = open_epoch(
-            log, home.master_key(), "faces", lambda n: b"\7" * n, keep=home.keep_recorder_keys
+            log, home.master_key(), "faces", os.urandom, keep=home.keep_recorder_keys
         )
         if opened.epoch == 0:
             _record(home)

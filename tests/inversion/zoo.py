@@ -1,4 +1,6 @@
-"""Networks of `../shared/zoo`, written from its READMEs, and their export to `.pt2`. For tests only."""
+"""Networks of `../shared/zoo`, written from its READMEs, and their export to `.pt2`. For tests
+only.
+"""
 
 from __future__ import annotations
 

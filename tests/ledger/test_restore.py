@@ -5,13 +5,15 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from latentlog.ledger import restore as restore_module
 from latentlog.ledger.audit import audit
 from latentlog.ledger.backup import backup
 from latentlog.ledger.digest import Digest
-from latentlog.ledger.entry import Reservation
+from latentlog.ledger.entry import Generation, Reservation
 from latentlog.ledger.epochs import epoch_states
 from latentlog.ledger.errors import (
     BackupElsewhere,
@@ -220,6 +222,27 @@ def test_the_lease_of_a_lost_reservation_is_not_abandoned_again(home: Home, tmp_
     assert [e.epoch for e in reserved if isinstance(e, Reservation)] == [1]
 
 
+def test_what_is_sealed_while_the_database_is_suspended_is_not_lost(home: Home) -> None:
+    note = publish(home)
+    with Recorder.open("faces", home=home, block=4) as recorder:
+        drawn = recorder.draw(4)
+        with recorder._log.store.write() as writer:
+            writer.suspend()
+        assert recorder.seal(drawn.part(0, 2)).queued
+        with pytest.raises(DatabaseSuspended):
+            recorder.draw(4)
+    done = restore(home, note)
+    assert not done.lost
+    record(home, 1)
+    clean(home)
+    with closing(open_log(home)) as log:
+        entries = [logged.entry for logged in log.entries(kind="generation", epoch=0)]
+    assert [(e.counter, e.late) for e in entries if isinstance(e, Generation)] == [
+        (0, True),
+        (1, True),
+    ]
+
+
 def test_only_the_newest_checkpoint_is_taken(home: Home, tmp_path: Path) -> None:
     old = publish(home)
     made = backup(home, tmp_path / "old.sqlite")
@@ -283,27 +306,42 @@ def test_nobody_restores_under_a_running_recorder(home: Home) -> None:
         restore(home, note)
 
 
+STEPS = ("_require_newest", "place_copy", "_catch_up", "_accept", "close_epoch", "open_epoch")
+LATER = ("_renew_epochs", "_complete_vault", "_set_aside")
+
+
+@pytest.mark.parametrize("persisted", [False, True])
+@pytest.mark.parametrize("step", [*STEPS, *LATER])
 def test_restoring_again_after_an_interruption_ends_it(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, persisted: bool, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record(home, 2)
-    note = publish(home)
+    """The fault table of a restoration: interrupted before each step, and after it."""
+    first = record(home, 2)
     made = backup(home, tmp_path / "old.sqlite")
+    second = record(home, 2)
+    note = publish(home, tmp_path / "site")
     lose(home)
+    fetch = site_fetch(tmp_path / "site")
+    whole = getattr(restore_module, step)
+
+    def interrupted(*given: Any, **named: Any) -> None:
+        if persisted:
+            whole(*given, **named)
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr("latentlog.ledger.restore._complete_vault", _interrupted)
+        patch.setattr(restore_module, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            restore(home, note, source=made.path)
-    with pytest.raises(DatabaseSuspended):
+            restore(home, note, source=made.path, fetch=fetch)
+    with pytest.raises((DatabaseSuspended, DatabaseMissing)):
         record(home, 1)
-    done = restore(home, note)
-    assert (done.closed, done.opened) == ([1], [2])
-    record(home, 1)
+
+    placed = (home.path / "ledger.sqlite").exists()
+    restore(home, note, source=None if placed else made.path, fetch=fetch)
+    third = record(home, 8)
+    assert not pairs(third) & (pairs(first) | pairs(second))
+    assert not latents(third) & (latents(first) | latents(second))
     clean(home)
-
-
-def _interrupted(*_: object) -> bool:
-    raise KeyboardInterrupt
 
 
 def test_a_home_without_its_vault_gets_an_empty_one(home: Home, tmp_path: Path) -> None:
