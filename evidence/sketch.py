@@ -12,10 +12,6 @@ from latentlog.evidence.record import OpenedEntry
 
 NOMINATED: Final = 16
 
-# PDQ's authors take distances up to 31 for the same picture; beyond half of all bits a nomination
-# would be noise. Between the two a replay costs little.
-FARTHEST: Final = 96
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Nomination:
@@ -41,8 +37,6 @@ class SketchScan:
             return
         self.compared += 1
         distance = (int(field.content, 16) ^ self._sketch).bit_count()
-        if distance > FARTHEST:
-            return
         place = (-distance, -entry.opening.epoch, -entry.opening.counter, -entry.index)
         if len(self._closest) < NOMINATED:
             heapq.heappush(self._closest, place)
