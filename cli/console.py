@@ -170,7 +170,9 @@ def _plain(label: str, total: int | None, stream: TextIO) -> Advance:
             print(log_line("info", label, done=done, total=total), file=stream, flush=True)
             return
         share = f" of {total} ({100 * done // total} %)" if total else ""
-        print(f"{label}: {done}{share}", file=stream, flush=True)
+        # A step that counts nothing is named, not counted.
+        counted = f": {done}{share}" if total is None or total > 1 else ""
+        print(f"{label}{counted}", file=stream, flush=True)
 
     return advance
 

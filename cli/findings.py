@@ -37,10 +37,8 @@ def _numbers(finding: Finding) -> Iterator[str]:
         index = "no entry" if finding.entry.index is None else f"entry {finding.entry.index}"
         yield f"{index}: epoch {finding.entry.epoch}, counter {finding.entry.counter}"
     if finding.multiplicity:
-        yield (
-            f"p (family) {finding.p_family} over {finding.multiplicity:,} comparisons; "
-            "this excludes coincidence only"
-        )
+        only = "; this excludes coincidence only" if finding.outcome == "produced" else ""
+        yield f"p (family) {finding.p_family} over {finding.multiplicity:,} comparisons{only}"
 
 
 def _envelope(finding: Finding) -> Iterator[str]:

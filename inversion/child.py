@@ -19,16 +19,16 @@ MAX_REQUEST_HEADER: Final = 256 << 20
 MAX_REQUEST: Final = 4 << 30
 
 
-def main(memory: int, threads: int) -> None:
+def main(memory: int, threads: int, readable: list[str]) -> None:
     """Serve requests from standard input until it closes."""
     from latentlog.inversion.isolation import isolate
 
-    granted = isolate(memory)
     read_fd, write_fd = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     # A model or a library that prints must not write into the conversation.
     os.dup2(null, 0)
     os.dup2(null, 1)
+    granted = isolate(memory, readable)
 
     from latentlog.inversion.errors import ChildFailed
     from latentlog.inversion.service import Service

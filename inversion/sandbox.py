@@ -119,10 +119,13 @@ class ModelProcess:
         threads: int = 1,
         memory: int = MEMORY,
     ) -> ModelProcess:
-        """Read the model strictly, start a child, load the model there and try it out."""
+        """Read the model strictly, start a child, load the model there and try it out.
+
+        A device other than the CPU lifts the limits on memory and files that its driver needs.
+        """
         source.require_trust()
         archive = read_archive(source.path) if source.format == "pt2" else None
-        process = _spawn(source, memory, threads)
+        process = _spawn(source, memory if device == "cpu" else 0, threads)
         assert process.stdin is not None
         assert process.stdout is not None
         pipe = Pipe(
@@ -323,8 +326,9 @@ class ModelProcess:
 # -- starting --------------------------------------------------------------------------------------
 
 _BOOT: Final = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]);"
-    " from latentlog.inversion.child import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+    "import sys, json; start = json.loads(sys.argv[1]); sys.path[:] = start['path'];"
+    " from latentlog.inversion.child import main;"
+    " main(start['memory'], start['threads'], start['readable'])"
 )
 
 
@@ -334,6 +338,7 @@ def _spawn(source: ModelSource, memory: int, threads: int) -> subprocess.Popen[b
     paths = [os.path.abspath(p) for p in sys.path if p]
     if source.format == "factory":
         paths.append(os.getcwd())
+    start = {"path": paths, "memory": memory, "threads": threads, "readable": _readable(paths)}
     count = str(threads)
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -342,9 +347,8 @@ def _spawn(source: ModelSource, memory: int, threads: int) -> subprocess.Popen[b
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
     }
-    command = [sys.executable, "-I", "-B", "-c", _BOOT, json.dumps(paths), str(memory), count]
     return subprocess.Popen(
-        command,
+        [sys.executable, "-I", "-B", "-c", _BOOT, json.dumps(start)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -354,6 +358,18 @@ def _spawn(source: ModelSource, memory: int, threads: int) -> subprocess.Popen[b
         start_new_session=True,
         bufsize=0,
     )
+
+
+def _readable(paths: Sequence[str]) -> list[str]:
+    """List the folders that Python, torch and this package are made of."""
+    own = {
+        os.path.dirname(os.path.abspath(module.__file__))
+        for name, module in sys.modules.items()
+        if name.startswith("latentlog") and getattr(module, "__file__", None)
+    }
+    roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__)}
+    installed = {p for p in paths if "-packages" in p}
+    return sorted({os.path.realpath(p) for p in own | roots | installed})
 
 
 def _read_weights(path: Path) -> bytes:

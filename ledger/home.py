@@ -24,6 +24,7 @@ from latentlog.ledger.continuity import PUBLISHED_NOTE, Continuity
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import RecorderEntry
 from latentlog.ledger.errors import (
+    DatabaseMissing,
     HomeExists,
     HomeMissing,
     KeyFileExists,
@@ -202,7 +203,12 @@ def default_path(environment: Mapping[str, str]) -> Path:
 
 def open_log(home: Home, *, clock: Clock = utc_now) -> Log:
     """Open the home's log, with its signing key where that is on this machine."""
-    store = SqlStore.open(home.database_url)
+    try:
+        store = SqlStore.open(home.database_url)
+    except DatabaseMissing as error:
+        if (home.path / PUBLISHED_NOTE).exists():
+            error.next_step = "latentlog restore BACKUP --checkpoint NEWEST.note"
+        raise
     try:
         signer = home.log_key() if (home.keys / "log.key").exists() else None
         return Log(

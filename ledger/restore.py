@@ -5,8 +5,8 @@
     (3) the database appends nothing until (8), also if this is interrupted and begun again
     (4) published entries that are missing come from the published files, if these are given
     (5) the database's tree holds the checkpoint, or nothing goes on
-    (6) every open epoch is closed: what it issued after the backup is not known here
-    (7) an epoch with a fresh key is opened for each of their models
+    (6) for each model with an open epoch, one with a fresh key is opened
+    (7) the old epochs are closed: what they issued after the backup is not known here
     (8) the database is taken over; what recorders queued for lost reservations is set aside
 
 A latent that left after the backup was made may belong to a reservation that is gone. Its epoch
@@ -192,13 +192,14 @@ def _renew_epochs(
     log: Log, home: Home, master: bytes, random: Random
 ) -> tuple[list[int], list[int]]:
     states = [state for state in epoch_states(log) if state.open]
-    for state in states:
-        close_epoch(log, state.epoch)
     models = dict.fromkeys(state.model for state in states)
+    # Opened first: whoever begins again after an interruption still sees which models had one.
     opened = [
         open_epoch(log, master, model, random, keep=home.keep_recorder_keys).epoch
         for model in models
     ]
+    for state in states:
+        close_epoch(log, state.epoch)
     log.publish()
     return [state.epoch for state in states], opened
 

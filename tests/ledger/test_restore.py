@@ -300,6 +300,13 @@ def test_nothing_that_stands_there_is_overwritten(home: Home, tmp_path: Path) ->
         restore(home, publish(home), source=tmp_path / "nothing")
 
 
+def test_a_home_without_its_database_says_how_to_bring_it_back(home: Home) -> None:
+    lose(home)
+    with pytest.raises(DatabaseMissing) as caught:
+        open_log(home)
+    assert str(caught.value.next_step).startswith("latentlog restore BACKUP")
+
+
 def test_nobody_restores_under_a_running_recorder(home: Home) -> None:
     note = publish(home)
     with Recorder.open("faces", home=home), pytest.raises(RecorderBusy):
