@@ -25,11 +25,15 @@ def finding_lines(console: Console, finding: Finding) -> list[str]:
     also = f" (also: {', '.join(finding.also)})" if finding.also else ""
     return [
         f"{console.paint(word, style)}: {finding.reason}{also}",
-        *textwrap.wrap(finding.explanation, WIDTH),
+        _wrapped(finding.explanation, indent=""),
         *_numbers(finding),
         *_envelope(finding),
-        *(f"assumed: {text}" for text in finding.assumptions),
+        *(_wrapped(f"assumed: {text}") for text in finding.assumptions),
     ]
+
+
+def _wrapped(text: str, indent: str = "  ") -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False)
 
 
 def _numbers(finding: Finding) -> Iterator[str]:

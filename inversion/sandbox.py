@@ -336,9 +336,11 @@ def _spawn(source: ModelSource, memory: int, threads: int) -> subprocess.Popen[b
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("torch is not installed", next_step='pip install "latentlog[examine]"')
     paths = [os.path.abspath(p) for p in sys.path if p]
+    readable = _readable(paths)
     if source.format == "factory":
         paths.append(os.getcwd())
-    start = {"path": paths, "memory": memory, "threads": threads, "readable": _readable(paths)}
+        readable.append(os.getcwd())
+    start = {"path": paths, "memory": memory, "threads": threads, "readable": readable}
     count = str(threads)
     environment = {
         "PATH": "/usr/bin:/bin",

@@ -62,7 +62,10 @@ class Pipe:
         text = json.dumps({**header, "arrays": listed}, allow_nan=False).encode()
         self._write(struct.pack(">I", len(text)) + text)
         for buffer in buffers:
-            self._write(buffer if isinstance(buffer, bytes) else buffer.data.cast("B"))
+            if isinstance(buffer, bytes):
+                self._write(buffer)
+            elif buffer.size:  # An empty array has no bytes, and no view of them either.
+                self._write(buffer.data.cast("B"))
 
     def receive(self) -> tuple[dict[str, Any], list[Array]]:
         """Read one message; raises ChildFailed at its end, ChildMisbehaved when it breaks the

@@ -46,6 +46,7 @@ class TinyDecoder(nn.Module):
                 weight.mul_(1.6)
             self.norm.running_mean.normal_(0, 0.3)
             self.norm.running_var.uniform_(0.3, 1.5)
+        self.eval()
 
     def forward(self, z: Tensor) -> Tensor:
         x = torch.relu(self.norm(self.widen(z.flatten(1)).view(-1, 32, 4, 4)))

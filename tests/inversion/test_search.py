@@ -142,9 +142,9 @@ def test_a_picture_of_another_model_misses_the_floor() -> None:
         image = stranger(torch.randn(1, 24, generator=torch.Generator().manual_seed(1))).numpy()[0]
     file = distort(to_8bit(image, -1, 1).transpose(1, 2, 0), {"distortion": "png"})
     plan = InversionPlan(max_starts=5)
-    found = inverter(TinyDecoder(), TINY).invert(
-        [read_channel(file, (3, 16, 16)).observe()], plan
-    )[0]
+    found = inverter(TinyDecoder(), TINY).invert([read_channel(file, (3, 16, 16)).observe()], plan)[
+        0
+    ]
     assert not found.at_floor
     assert found.residual > 3.0
     assert found.stop in ("converged", "steps")
