@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,7 @@ class Examination(Protocol):
         """The medium, and every further file that the finding rests on."""
 
     @property
-    def pictures(self) -> Mapping[str, Pixels]:
+    def pictures(self) -> Mapping[Any, Pixels]:
         """8-bit pictures for the report: "medium", "replayed" or "reconstruction", "map"."""
 
     @property

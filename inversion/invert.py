@@ -267,7 +267,7 @@ def _softness(line: Transmission) -> float:
     if not line.jpeg:
         return LINK_SOFTNESS
     steps = torch.tensor(line.channel.tables[0], dtype=torch.float32)
-    return LINK_SOFTNESS + 0.25 * float(steps.mean()) ** 0.5
+    return LINK_SOFTNESS + 0.25 * math.sqrt(float(steps.mean()))
 
 
 def _quality(

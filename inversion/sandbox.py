@@ -364,11 +364,12 @@ def _spawn(source: ModelSource, memory: int, threads: int) -> subprocess.Popen[b
 
 def _readable(paths: Sequence[str]) -> list[str]:
     """List the folders that Python, torch and this package are made of."""
-    own = {
-        os.path.dirname(os.path.abspath(module.__file__))
+    files = (
+        getattr(module, "__file__", None)
         for name, module in sys.modules.items()
-        if name.startswith("latentlog") and getattr(module, "__file__", None)
-    }
+        if name.split(".")[0] == "latentlog"
+    )
+    own = {os.path.dirname(os.path.abspath(file)) for file in files if file}
     roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__)}
     installed = {p for p in paths if "-packages" in p}
     return sorted({os.path.realpath(p) for p in own | roots | installed})

@@ -1,4 +1,6 @@
-"""Forward maps and noise against Pillow's real codecs: the true image misses its file by one noise level."""
+"""Forward maps and noise against Pillow's real codecs: the true image misses its file by one noise
+level.
+"""
 
 from __future__ import annotations
 
@@ -162,20 +164,16 @@ def test_the_map_to_features_is_linear_where_nothing_saturates() -> None:
         assert torch.allclose(slope, difference, atol=2e-3)
 
 
-@pytest.mark.parametrize("size", [(32, 30), (40, 32), (500, 500), (3, 3)])
+@pytest.mark.parametrize("size", [(32, 30), (40, 32), (600, 600), (3, 3)])
 def test_shapes_that_no_resize_explains_are_refused(size: tuple[int, int]) -> None:
     pixels = np.zeros((*size, 3), np.uint8)
-    expectation = pytest.raises(WrongFormat)
-    if size == (500, 500):  # 15.6 times the model's side is still a resize.
-        assert read_channel(distort(pixels, {"distortion": "png"}), (3, 32, 32)).candidates
-        return
-    with expectation:
+    with pytest.raises(WrongFormat):
         read_channel(distort(pixels, {"distortion": "png"}), (3, 32, 32))
 
 
 def test_a_colourful_picture_is_no_output_of_a_gray_model() -> None:
+    file = distort(pixels_of(scene(32)), {"distortion": "jpeg", "strength": 90})
     with pytest.raises(WrongFormat, match="colours"):
-        file = distort(pixels_of(scene(32)), {"distortion": "jpeg", "strength": 90})
         read_channel(file, (1, 32, 32))
 
 

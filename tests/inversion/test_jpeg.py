@@ -33,8 +33,8 @@ def coded(image: Image.Image, **options: object) -> bytes:
 def rebuild(levels: np.ndarray, table: tuple[int, ...]) -> np.ndarray:  # type: ignore[type-arg]
     rows, columns, _ = levels.shape
     blocks = (levels * np.array(table)).reshape(rows, columns, 8, 8)
-    D = dct_matrix()
-    pixels = D.T @ blocks @ D + 128.0
+    basis = dct_matrix()
+    pixels = basis.T @ blocks @ basis + 128.0
     return pixels.transpose(0, 2, 1, 3).reshape(rows * 8, columns * 8)
 
 

@@ -1,4 +1,6 @@
-"""The model's process: what it gives back, what it cannot do, and what the parent makes of its lies."""
+"""The model's process: what it gives back, what it cannot do, and what the parent makes of its
+lies.
+"""
 
 from __future__ import annotations
 
@@ -322,7 +324,7 @@ R()
 
 
 LIES = {
-    "a shape that was not asked for": 'W({"ok": True, "arrays": [["float32", [1, 1, 2, 3]]]}, bytes(24))',
+    "another shape": 'W({"ok": True, "arrays": [["float32", [1, 1, 2, 3]]]}, bytes(24))',
     "an array too many": 'W({"ok": True, "arrays": [["float32", [1, 1, 2, 2]]] * 2}, bytes(32))',
     "another type": 'W({"ok": True, "arrays": [["float64", [1, 1, 2, 2]]]}, bytes(32))',
     "a type numpy would run": 'W({"ok": True, "arrays": [["O", [4]]]}, bytes(32))',

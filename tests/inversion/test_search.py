@@ -48,10 +48,10 @@ def test_the_normal_posterior_of_a_linear_model_is_the_closed_form() -> None:
     found = inverter(network, spec).invert(
         [Observation(pixels=pixels, channel=Channel(codec="png", size=(8, 8)))], InversionPlan()
     )[0]
-    A = network.matrix.numpy().astype(np.float64).T[inside.ravel()]
+    a = network.matrix.numpy().astype(np.float64).T[inside.ravel()]
     y = pixels.ravel()[inside.ravel()] - 128.0
-    information = A.T @ A * 12.0
-    expected = np.linalg.solve(information + np.eye(10), A.T @ y * 12.0)
+    information = a.T @ a * 12.0
+    expected = np.linalg.solve(information + np.eye(10), a.T @ y * 12.0)
     assert found.at_floor
     assert np.allclose(found.gaussian, expected, atol=3e-3)
     sd = np.sqrt(np.diag(np.linalg.inv(information + np.eye(10))))
@@ -81,16 +81,16 @@ def test_values_far_outside_the_box_stay_finite() -> None:
 def test_the_uniform_posterior_beats_clipping() -> None:
     """Protocol section 4: out-of-box values are used, not clipped; measured .973 against .919."""
     rng = np.random.default_rng(4)
-    A = rng.normal(size=(60, 40)) * 0.8
+    a = rng.normal(size=(60, 40)) * 0.8
     ours, theirs, gains = [], [], []
     for _ in range(20):
         g = rng.normal(size=40)
         z = 2 * special.ndtr(g) - 1
-        y = A @ z + rng.normal(size=60) * 0.6
-        information = A.T @ A / 0.36
-        optimum = np.linalg.solve(information + 3 * np.eye(40), A.T @ y / 0.36)
+        y = a @ z + rng.normal(size=60) * 0.6
+        information = a.T @ a / 0.36
+        optimum = np.linalg.solve(information + 3 * np.eye(40), a.T @ y / 0.36)
         v, sd = gaussian_posterior("uniform", optimum, information)
-        free = np.linalg.solve(information + 1e-9 * np.eye(40), A.T @ y / 0.36)
+        free = np.linalg.solve(information + 1e-9 * np.eye(40), a.T @ y / 0.36)
         clipped = special.ndtri((np.clip(free, -0.999, 0.999) + 1) / 2)
         ours.append(cosine(v, g))
         theirs.append(cosine(clipped, g))

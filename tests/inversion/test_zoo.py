@@ -1,4 +1,5 @@
-"""Generators that nobody here wrote: same outputs, and their own pictures come back to their latents.
+"""Generators that nobody here wrote: same outputs, and their own pictures come back to their
+latents.
 
 Skipped where the zoo is absent. Few pictures each; `benchmarks/inversion.py` has the large numbers.
 """
