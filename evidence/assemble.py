@@ -49,6 +49,7 @@ from latentlog.evidence.statement import (
 )
 from latentlog.ledger.checkpoint import verify_checkpoint
 from latentlog.ledger.codec import format_time
+from latentlog.ledger.commitment import Opening
 from latentlog.ledger.entry import Generation, Seal, decode_entry
 from latentlog.ledger.keys import SigningKey
 from latentlog.ledger.note import NoteVerifier
@@ -118,7 +119,8 @@ def make_bundle(
     """Return the signed parts of a bundle; `bundle.write_bundle` writes them.
 
     `show_openings` reveals what is private about the cited generation: its prompt, sampler and
-    digests. Without the `report` extra, `with_report` raises `MissingExtra`.
+    digests; a digest that the finding says is equal is shown in any case. Without the `report`
+    extra, `with_report` raises `MissingExtra`.
     """
     cited = citations(record, examination.cited)
     exhibits = _exhibits([*examination.exhibits, *_calibrations(examination, record)])
@@ -144,7 +146,7 @@ def make_bundle(
         **{reference.path: content for reference, content in exhibits},
         **pngs,
         **_ledger_parts(record, cited),
-        **(_openings(record, examination.finding) if show_openings else {}),
+        **_openings(record, examination, whole=show_openings),
         STATEMENT: dsse.sign_envelope(PAYLOAD_TYPE, encode_statement(statement), signature.key),
         README: format_readme(signature.key.public, NoteVerifier.parse(record.vkey)),
     }
@@ -175,13 +177,29 @@ def _ledger_parts(record: Record, cited: Iterable[int]) -> dict[str, bytes]:
     return parts
 
 
-def _openings(record: Record, finding: Finding) -> dict[str, bytes]:
-    """Only of the entry that the finding names: nobody else's prompt travels with a examination."""
-    index = finding.entry.index if finding.entry else None
+def _openings(record: Record, examination: Examination, *, whole: bool) -> dict[str, bytes]:
+    """Only of the entry that the finding names: nobody else's prompt travels with a examination.
+
+    If not `whole`, only the digests that are said to equal the medium's.
+    """
+    named = examination.finding.entry
+    index = named.index if named else None
     if index is None or not isinstance(decode_entry(record.entry(index)), Generation):
         return {}
     opening = record.opening(index)
-    return {opening_part(index): opening.encode()} if opening else {}
+    if opening is None:
+        return {}
+    if not whole:
+        equal = _equal_digests(examination.measurements, index)
+        fields = {name: field for name, field in opening.fields.items() if name in equal}
+        opening = Opening(opening.epoch, opening.counter, fields)
+    return {opening_part(index): opening.encode()} if opening.fields else {}
+
+
+def _equal_digests(measurements: Measurements, index: int) -> set[str]:
+    """Name the sealed fields of an entry that are said to equal the medium's digests."""
+    rows = (c for m in measurements.models for c in m.counters if c.index == index)
+    return {f"output_{name}" for row in rows for name in row.digests}
 
 
 def _calibrations(examination: Examination, record: Record) -> Iterable[Exhibit]:

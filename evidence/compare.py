@@ -15,6 +15,8 @@ from latentlog.evidence.digests import DigestHit, DigestScan
 from latentlog.evidence.lookup import Candidate, EpochLatents, SeedLatent, look_up
 from latentlog.evidence.measure import Inverted, Model, latents_for, replay_scores
 from latentlog.evidence.measurements import (
+    LOGGED_SEEDS,
+    NOT_ASKED,
     ChannelRun,
     CounterScores,
     LogCheck,
@@ -36,8 +38,6 @@ Place = tuple[int, int]
 """Epoch and counter."""
 Progress = Callable[[int, int], None]
 
-NOT_ASKED: Final = "not asked for"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -58,6 +58,8 @@ class Openings:
     excluded: Literal["", "constant", "several_counters"] = ""
     seeds: dict[Place, Integers] = field(default_factory=dict)
     undrawn_seeds: int = 0
+    erased_seeds: int = 0
+    """Generations from a logged seed of which no opening is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +101,21 @@ def scan_openings(
         digests=DigestScan(wanted.sha256, wanted.pixels_digest),
         sketches=SketchScan(wanted.sketch) if wanted.sketch is not None else None,
     )
+    opened: set[Place] = set()
     total = sum(e.high_water for e in tested.epochs)
     for done, entry in enumerate(o for e in tested.epochs for o in record.openings(e.epoch)):
+        opened.add((entry.opening.epoch, entry.opening.counter))
         found.digests.add(entry)
         if found.sketches is not None:
             found.sketches.add(entry)
         _keep_seed(found, entry, tested.view)
         if done % 1024 == 0:
             on_progress(done, total)
+    found.erased_seeds = sum(
+        (e.epoch, counter) not in opened
+        for e in tested.epochs
+        for counter in record.seed_counters(e.epoch)
+    )
     found.excluded = found.digests.excluded(wanted.pixels)
     return found
 
@@ -160,7 +169,7 @@ def score_counters(
         )
         for place in places
     )
-    return rows, (_commitment_check(tested, record, rows, latents), _seed_check(openings))
+    return rows, (_commitment_check(tested, record, rows, latents), seed_check(openings))
 
 
 def latent_at(
@@ -289,12 +298,16 @@ def _commitment_check(
     return LogCheck(name="latent_commitments", ok=not wrong, detail=detail)
 
 
-def _seed_check(openings: Openings) -> LogCheck:
-    count = openings.undrawn_seeds
+def seed_check(openings: Openings) -> LogCheck:
+    """Say how many generations from logged seeds of their own were compared, and how many not."""
+    undrawn, erased = openings.undrawn_seeds, openings.erased_seeds
+    missed = []
+    if undrawn:
+        missed.append(f"{undrawn} logged seeds cannot be drawn again and were not compared")
+    if erased:
+        missed.append(f"{erased} logged seeds have no opening here and were not compared")
     return LogCheck(
-        name="logged_seeds",
-        ok=None if count else True,
-        detail=f"{count} logged seeds cannot be drawn again and were not compared"
-        if count
-        else f"{len(openings.seeds)} drawn again",
+        name=LOGGED_SEEDS,
+        ok=None if missed else True,
+        detail="; ".join(missed) or f"{len(openings.seeds)} drawn again",
     )

@@ -18,7 +18,6 @@ from latentlog.evidence.calibrate import live_controls, nearest_point, require_m
 from latentlog.evidence.calibration import Calibration, decode_calibration, evaluate, rounded
 from latentlog.evidence.checks import check_control_key, check_counters, check_keys, merged
 from latentlog.evidence.compare import (
-    NOT_ASKED,
     ModelUnderTest,
     Openings,
     Wanted,
@@ -40,6 +39,7 @@ from latentlog.evidence.measure import (
     read_medium,
 )
 from latentlog.evidence.measurements import (
+    NOT_ASKED,
     ChannelRun,
     CounterScores,
     LiveControls,

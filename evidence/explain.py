@@ -10,7 +10,9 @@ from latentlog.evidence.rule import Judged, Row, range_has_power
 
 def order_of_time(row: Row, medium: Medium) -> Literal["shown", "not_shown", "reversed"]:
     sealed, seen = row.scores.sealed_at, medium.seen_at
-    if sealed is None or seen is None or sealed.source not in INDEPENDENT_TIME:
+    if sealed is None or seen is None:
+        return "not_shown"
+    if not {sealed.source, seen.source} <= set(INDEPENDENT_TIME):
         return "not_shown"
     # Both are UTC with whole seconds in one fixed form, so that text order is time order.
     return "shown" if sealed.at < seen.at else "reversed"

@@ -19,6 +19,7 @@ from latentlog.evidence.errors import (
 )
 from latentlog.evidence.finding import decide
 from latentlog.evidence.measurements import (
+    INDEPENDENT_TIME,
     CalibrationRules,
     CounterScores,
     Lookup,
@@ -52,14 +53,17 @@ def verify_openings(
         opening = Opening.decode(encoded)
         opened += _verify_opening(index, entry, opening, statement.log.origin)
         _verify_digests(index, opening, statement)
+    _require_shown(bundle, statement)
     return None, f"{opened} fields opened" if opened else "nothing is shown"
 
 
 def verify_references(statement: Statement, entries: VerifiedEntries) -> tuple[None, str]:
     """(9) Find in the log what the statement says is in it."""
+    _verify_seen(statement)
     for model in statement.measurements.models:
         _verify_model(model, entries)
         for counter in model.counters:
+            _verify_time_source(counter)
             if counter.index in entries.by_index:
                 _verify_counter(counter, model, entries)
     for calibration in statement.rules.calibrations:
@@ -167,6 +171,19 @@ def _verify_digests(index: int, opening: Opening, statement: Statement) -> None:
             )
 
 
+def _require_shown(bundle: Bundle, statement: Statement) -> None:
+    """Require the opening of the finding's own entry where its digest is said to be equal."""
+    named = statement.finding.entry
+    if named is None:
+        return
+    place = (named.epoch, named.counter)
+    rows = [c for m in statement.measurements.models for c in m.counters]
+    claimed = any(c.digests for c in rows if (c.epoch, c.counter) == place)
+    shown = bundle.numbered("openings", ".json")
+    if claimed and (named.index is None or named.index not in shown):
+        raise NotCited(f"entry {named.index}'s digest is said to be equal and is not shown")
+
+
 def _verify_model(model: ModelScores, entries: VerifiedEntries) -> None:
     registered = {
         (entry.name, entry.digest.hex(), entry.dim, entry.generator_kind)
@@ -197,7 +214,7 @@ def _verify_counter(counter: CounterScores, model: ModelScores, entries: Verifie
     if counter.epoch not in (*model.disclosed_epochs, *model.undisclosed_epochs):
         raise WrongEntry(f"entry {counter.index} is not of an epoch of {model.name}")
     sealed = counter.sealed_at
-    if sealed and sealed.source == "operator":
+    if sealed:
         times = {format_time(seal.time) for seal in _covering(counter.index, entries)}
         if sealed.at not in times:
             raise WrongEntry(
@@ -205,6 +222,20 @@ def _verify_counter(counter: CounterScores, model: ModelScores, entries: Verifie
                 expected=", ".join(times),
                 got=sealed.at,
             )
+
+
+def _verify_time_source(counter: CounterScores) -> None:
+    """Accept no time of sealing but a seal's own: bundles carry no token of anybody else's."""
+    sealed = counter.sealed_at
+    if sealed and sealed.source != "operator":
+        raise WrongEntry("no token in the bundle shows this time", got=sealed.source)
+
+
+def _verify_seen(statement: Statement) -> None:
+    """Accept no independent time of the medium: bundles carry no token that would show it."""
+    seen = statement.measurements.medium.seen_at
+    if seen and seen.source in INDEPENDENT_TIME:
+        raise WrongEntry("no token in the bundle shows this time", got=seen.source)
 
 
 def _covering(index: int, entries: VerifiedEntries) -> list[Seal]:

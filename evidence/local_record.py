@@ -185,6 +185,13 @@ class LocalRecord:
             if isinstance(logged.entry, Generation):
                 yield logged.entry.counter, logged.index
 
+    def seed_counters(self, epoch: int) -> Iterator[int]:
+        for logged in self._log.entries(kind=Generation.kind, epoch=epoch):
+            if logged.index >= self.size:
+                return
+            if isinstance(logged.entry, Generation) and logged.entry.source == "seed":
+                yield logged.entry.counter
+
     # Openings.
 
     def openings(self, epoch: int) -> Iterator[OpenedEntry]:

@@ -164,7 +164,7 @@ def condition_of(observed: Observed, shape: tuple[int, int, int]) -> Condition:
         words.append("reduced to gray")
     if channel.codec == "jpeg":
         parts.append("jpeg" if _usual_sampling(channel) else "jpeg-sampling")
-        strength = float(jpeg_quality(channel.tables[0]))
+        strength = float(jpeg_quality(channel.tables))
         words.append(_jpeg_words(picture, strength))
     elif picture.format not in _LOSSLESS:
         parts.append(picture.format.lower())
@@ -174,16 +174,14 @@ def condition_of(observed: Observed, shape: tuple[int, int, int]) -> Condition:
     return Condition(distortion="+".join(parts), strength=strength, words=", ".join(words))
 
 
-def jpeg_quality(table: Sequence[int]) -> int:
-    """Return the quality whose luminance table of the JPEG standard (annex K) is nearest.
+def jpeg_quality(tables: Sequence[Sequence[int]]) -> int:
+    """Return the largest quality whose standard tables (annex K) are nowhere finer than a file's.
 
-    Of two equally near ones the lower, that is, harsher counts.
+    The first component is held against the luminance table, every other one against the
+    chrominance table. 0 if one step of the file is coarser than at every quality.
     """
-    given = np.asarray(table, dtype=np.float64)
-    distances = [
-        (float(np.abs(np.log(given / _standard_table(q))).mean()), q) for q in range(1, 101)
-    ]
-    return min(distances)[1]
+    fitting = (q for q in range(100, 0, -1) if _no_coarser(tables, q))
+    return next(fitting, 0)
 
 
 def _best_channel(model: Model, reading: Reading, inversion: Inversion) -> Observation:
@@ -204,13 +202,22 @@ def _jpeg_words(picture: Picture, quality: float) -> str:
     return f"JPEG, tables as at quality {quality:.0f}{sampling}"
 
 
-def _standard_table(quality: int) -> npt.NDArray[np.float64]:
-    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
-    table: npt.NDArray[np.float64] = np.clip(np.floor((_LUMINANCE * scale + 50) / 100), 1, 255)
+def _no_coarser(tables: Sequence[Sequence[int]], quality: int) -> bool:
+    bases = (_LUMINANCE, *(_CHROMINANCE,) * (len(tables) - 1))
+    return all(
+        bool((np.asarray(table) <= _standard_table(base, quality)).all())
+        for table, base in zip(tables, bases, strict=True)
+    )
+
+
+def _standard_table(base: npt.NDArray[np.int64], quality: int) -> npt.NDArray[np.int64]:
+    """Scale a table as libjpeg does, in whole numbers."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    table: npt.NDArray[np.int64] = np.clip((base * scale + 50) // 100, 1, 255)
     return table
 
 
-# ITU-T T.81 annex K.1, row by row.
+# ITU-T T.81 annex K.1 and K.2, row by row.
 _LUMINANCE: Final = np.array(
     [
         16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
@@ -218,5 +225,13 @@ _LUMINANCE: Final = np.array(
         18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
         49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
     ],
-    dtype=np.float64,
+    dtype=np.int64,
+)  # fmt: skip
+_CHROMINANCE: Final = np.array(
+    [
+        17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99,
+        24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
+        *(99,) * 32,
+    ],
+    dtype=np.int64,
 )  # fmt: skip

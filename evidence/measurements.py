@@ -24,6 +24,12 @@ INDEPENDENT_TIME: tuple[TimeSource, ...] = ("rfc3161", "witness")
 # came from a counter that the record says was never used.
 COUNTER_RECORDED = "counter_recorded"
 
+# The note of a channel that the examiner switched off.
+NOT_ASKED = "not asked for"
+
+# The check that every generation from a seed of its own was compared: no silence without it.
+LOGGED_SEEDS = "logged_seeds"
+
 WINDOW_SCALES = 3
 
 _HEX = re.compile(r"[0-9a-f]{64}")

@@ -121,6 +121,9 @@ class Record(Protocol):
     def generations(self, epoch: int) -> Iterator[tuple[int, int]]:
         """(counter, index) of every generation entry of an epoch, streamed."""
 
+    def seed_counters(self, epoch: int) -> Iterator[int]:
+        """Counters of an epoch whose generation entry logs a seed of its own, streamed."""
+
     def openings(self, epoch: int) -> Iterator[OpenedEntry]:
         """Every disclosed opening of an epoch, streamed."""
 

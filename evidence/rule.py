@@ -12,6 +12,8 @@ from latentlog.evidence import null
 from latentlog.evidence.likelihood import CONFIDENCE, binomial_tail, clopper_pearson_upper
 from latentlog.evidence.measurements import (
     COUNTER_RECORDED,
+    LOGGED_SEEDS,
+    NOT_ASKED,
     CalibrationRules,
     Condition,
     CounterScores,
@@ -247,6 +249,8 @@ def _reasons(
     if produced:
         return
     yield from _positive_traces(rows)
+    if any(c.name == LOGGED_SEEDS and c.ok is not True for c in m.log_checks):
+        yield "power_too_low"
     if math.log(rules.p_produced) < log_p < math.log(rules.p_negative):
         yield "grey_zone"
     if calibration is not None and point is not None:
@@ -277,6 +281,7 @@ def _lack_of_power(
         yield "reachable_unregistered"
     silent = (
         any(x.compared for x in model.lookups)
+        and not _switched_off(model)
         and not model.undisclosed_epochs
         and (model.range_channel.run or not power)
     )
@@ -290,6 +295,12 @@ def _lack_of_power(
     )
     if not (silent and inside and required):
         yield "power_too_low"
+
+
+def _switched_off(model: ModelScores) -> bool:
+    """Say whether a channel that could have named an entry was left out for no stated reason."""
+    runs = (model.digest_channel, model.sketch_channel, model.replay_channel)
+    return any(not run.run and run.note in ("", NOT_ASKED) for run in runs)
 
 
 def _calibration_counts(

@@ -234,6 +234,8 @@ def _files(bundle: Bundle, statement: Statement) -> tuple[None, str]:
 
 def _subject(bundle: Bundle, statement: Statement) -> tuple[None, str]:
     for exhibit in statement.exhibits:
+        if not exhibit.path.startswith("exhibits/"):
+            raise WrongSubject("an exhibit is shown from outside exhibits/", got=exhibit.path[:80])
         content = bundle.part(exhibit.path)
         if Digest.of(content).hex() != exhibit.sha256 or len(content) != exhibit.size:
             raise WrongSubject(

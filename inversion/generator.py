@@ -41,6 +41,8 @@ _PLAIN_TYPES: Final = frozenset("Tensor number int float bool str Device SymInt"
 """Argument types an allowed operator may have; Storage, Generator, Stream and the like are not
 among them.
 """
+_UNINITIALISED: Final = frozenset(("empty", "empty_like", "new_empty"))
+"""What these return is cleared: stale memory would be a state that outlives a picture."""
 _DETACHING: Final = frozenset(("detach", "detach_", "lift_fresh"))
 
 
@@ -69,6 +71,8 @@ def _resolve(target: str) -> Callable[..., Any]:
         raise UnsupportedModel(
             "the model calls an operator on something that is no tensor", got=target[:100]
         )
+    if names[0] in _UNINITIALISED:
+        return lambda *given, **named: overload(*given, **named).zero_()
     return overload  # type: ignore[no-any-return]
 
 

@@ -36,11 +36,13 @@ from latentlog.inversion.result import (
 from latentlog.inversion.transmit import Target, Transmission
 
 OnStep = Callable[[Any], None]
+PICTURES_AT_ONCE: Final = 256
+"""Pictures whose targets are held in memory together."""
 NEAR: Final = 3.0
 """Gray levels (rms) at which the approach hands over to the likelihood."""
 SATURATED: Final = 0.1
 """Share of pixels at the scale's ends from which the approach through the link pays."""
-FLOOR_SLACK: Final = 0.05
+FLOOR_SLACK: Final = 0.12
 FLOOR_DEVIATIONS: Final = 4.0
 """The floor's tolerance: a fixed part for the model of the noise, and a part for its randomness."""
 
@@ -95,9 +97,10 @@ class Inverter:
         found: dict[int, Inversion] = {}
         for channel, indices in groups.items():
             line = Transmission(channel, self.shape, self.spec.lo, self.spec.hi, self.device)
-            search = _Search(self, line, [observations[i] for i in indices], plan)
-            for index, inversion in zip(indices, search.run(on_step), strict=True):
-                found[index] = inversion
+            for at in range(0, len(indices), PICTURES_AT_ONCE):
+                part = indices[at : at + PICTURES_AT_ONCE]
+                search = _Search(self, line, [observations[i] for i in part], plan)
+                found.update(zip(part, search.run(on_step), strict=True))
         return [found[index] for index in range(len(observations))]
 
     def encoder(self, line: Transmission) -> Encoder:
@@ -153,7 +156,7 @@ class _Search:
         at_once = max(count, self.model.rows_at_once() // count * count)
         for at in range(0, len(rows), at_once):
             part = slice(at, at + at_once)
-            self._attempt(torch.stack(starts[part]), rows[part], kinds[part])
+            self._attempt(torch.stack(starts[part]), rows[part], kinds[part], again=number > 0)
             if on_step is not None:
                 solved = sum(b.at_floor for b in self.best)
                 on_step({"round": number, "row": min(at + at_once, len(rows)), "rows": len(rows),
@@ -172,11 +175,11 @@ class _Search:
         z = draw(self.spec.prior, 1, self.spec.dim, seed)
         return "prior", z[0].to(self.line.device)
 
-    def _attempt(self, z: Tensor, rows: list[int], kinds: list[str]) -> None:
+    def _attempt(self, z: Tensor, rows: list[int], kinds: list[str], *, again: bool) -> None:
         """Approach and refine one batch of starts, and keep what is better than before."""
         began = time.monotonic()
         index = torch.tensor(rows, device=z.device)
-        near, misfit = self._approach(z, index)
+        near, misfit = self._approach(z, index, again=again)
         keep = self._promising(misfit, rows)
         fit = self._refine(near[keep], index[keep])
         each = (time.monotonic() - began) / len(rows)
@@ -185,21 +188,23 @@ class _Search:
         for j, k in enumerate(keep):
             self._record(rows[k], kinds[k], fit, j)
 
-    def _approach(self, z: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Move towards the basin where pixels are saturated; return the latents and their pixel
-        misfit.
+    def _approach(self, z: Tensor, index: Tensor, *, again: bool) -> tuple[Tensor, Tensor]:
+        """Move towards the basin; return the latents and their pixel misfit.
+
+        A first guess goes straight to the likelihood where that sees every pixel's slope.
         """
-        saturated = torch.tensor([self.saturated[i] for i in index.tolist()], device=z.device)
-        fit = gauss_newton(
-            self.link,
-            z[saturated],
-            index[saturated],
-            precision=self.precision,
-            steps=self.plan.approach_steps,
-            stop_below=(NEAR / 64.0) ** 2,
-        )
+        far = torch.tensor([again or self.saturated[i] for i in index.tolist()], device=z.device)
         near = z.clone()
-        near[saturated] = fit.z
+        if bool(far.any()):
+            fit = gauss_newton(
+                self.link,
+                z[far],
+                index[far],
+                precision=self.precision,
+                steps=self.plan.approach_steps,
+                stop_below=(NEAR / 64.0) ** 2,
+            )
+            near[far] = fit.z
         return near, self.link.residual(near, index).square().mean(-1)
 
     def _promising(self, misfit: Tensor, rows: list[int]) -> list[int]:
@@ -259,7 +264,7 @@ def _seed(observation: Observation, seed: int) -> torch.Generator:
 def _is_saturated(observation: Observation) -> bool:
     """Say whether so many pixels sit at the scale's ends that their slopes are missed."""
     pixels = observation.pixels
-    return float(((pixels <= 1) | (pixels >= 254)).mean()) > SATURATED
+    return bool(((pixels <= 1) | (pixels >= 254)).mean() > SATURATED)
 
 
 def _softness(line: Transmission) -> float:

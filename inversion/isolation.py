@@ -129,6 +129,8 @@ _REFUSED: Final = {
     "sendto": (44, 206),
     "execve": (59, 221),
     "execveat": (322, 281),
+    "setpgid": (109, 154),
+    "setsid": (112, 157),
     "kill": (62, 129),
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),

@@ -23,7 +23,7 @@ from latentlog.inversion.errors import (
     UnreadablePicture,
     UnsupportedPicture,
 )
-from latentlog.inversion.jpeg import read_coefficients
+from latentlog.inversion.jpeg import MAX_SCANS, read_coefficients
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -107,6 +107,7 @@ def read_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
 def _decode(data: bytes, max_pixels: int) -> Picture:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     _refuse_unsupported(image, data, max_pixels)
+    _refuse_repeated_scans(image, data)
     coding = _jpeg_coding(image, data)
     image.load()
     orientation = image.getexif().get(ORIENTATION_TAG, 1)
@@ -125,6 +126,16 @@ def _decode(data: bytes, max_pixels: int) -> Picture:
         sha256=hashlib.sha256(data).hexdigest(),
         jpeg=coding if orientation in (0, 1) else None,
     )
+
+
+def _refuse_repeated_scans(image: Image.Image, data: bytes) -> None:
+    """Refuse a JPEG that decodes the same blocks over and over: each scan costs a whole pass."""
+    # Entropy-coded bytes cannot contain the marker (ITU-T T.81, B.1.1.5), so this counts scans.
+    scans = data.count(b"\xff\xda") if image.format == "JPEG" else 0
+    if scans > MAX_SCANS:
+        raise UnreadablePicture(
+            "JPEG with too many scans", expected=f"at most {MAX_SCANS}", got=str(scans)
+        )
 
 
 def _refuse_unsupported(image: Image.Image, data: bytes, max_pixels: int) -> None:

@@ -67,7 +67,7 @@ class Pipe:
             elif buffer.size:  # An empty array has no bytes, and no view of them either.
                 self._write(buffer.data.cast("B"))
 
-    def receive(self) -> tuple[dict[str, Any], list[Array]]:
+    def receive(self, limit: int | None = None) -> tuple[dict[str, Any], list[Array]]:
         """Read one message; raises ChildFailed at its end, ChildMisbehaved when it breaks the
         bounds.
         """
@@ -77,9 +77,10 @@ class Pipe:
         header = _parse_header(bytes(self._read(length)))
         shapes = [_shape(item) for item in header.pop("arrays")]
         total = sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes)
-        if total > self.max_bytes:
+        most = self.max_bytes if limit is None else limit
+        if total > most:
             raise ChildMisbehaved(
-                "message too long", expected=f"at most {self.max_bytes} bytes", got=str(total)
+                "message too long", expected=f"at most {most} bytes", got=str(total)
             )
         return header, [
             np.frombuffer(self._read(dtype.itemsize * math.prod(shape)), dtype).reshape(shape)

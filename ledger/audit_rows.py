@@ -144,9 +144,7 @@ class RowAudit:
     def _entry(self, index: int, entry: Entry) -> None:
         match entry:
             case ModelEntry():
-                if entry.name in self._models:
-                    self._say(index, "duplicate_model", f"model {entry.name} was registered before")
-                self._models.setdefault(entry.name, entry)
+                self._model(index, entry)
             case EpochOpen():
                 self._epoch_open(index, entry)
             case EpochClose():
@@ -164,6 +162,15 @@ class RowAudit:
                 self._erasure(index, entry)
             case _:
                 pass
+
+    def _model(self, index: int, entry: ModelEntry) -> None:
+        same = (known.name for known in self._models.values() if known.digest == entry.digest)
+        if entry.name in self._models:
+            self._say(index, "duplicate_model", f"model {entry.name} was registered before")
+        elif (name := next(same, None)) is not None:
+            message = f"model {entry.name} was registered before, as {name}"
+            self._say(index, "duplicate_model", message)
+        self._models.setdefault(entry.name, entry)
 
     def _epoch_open(self, index: int, entry: EpochOpen) -> None:
         if entry.epoch != len(self.epochs):

@@ -335,7 +335,7 @@ class NoSuchEpoch(LedgerError):
 
 
 class AlreadyRegistered(LedgerError):
-    """A model or recorder of this name exists."""
+    """A model or recorder of this name exists, or the same one under another name."""
 
     kind: ClassVar[Kind] = "usage"
 

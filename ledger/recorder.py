@@ -162,6 +162,7 @@ class Recorder:
 
     def _take(self, n: int) -> Span:
         _require_count(n)
+        self._reservations.require_issuing(self._drawing.state)
         place = self._room_for(n)
         if place is None:
             with suppress(StorageUnavailable):

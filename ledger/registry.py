@@ -2,8 +2,8 @@
 
     add_model(log, ModelEntry(name="faces", …))      add_recorder(log, "local", key.public)
 
-The newest entry of a recorder's name holds; a model's name is registered once. Retiring a recorder
-abandons what it had reserved, in the same batch.
+The newest entry of a recorder's name holds; a model is registered once, under one name. Retiring a
+recorder abandons what it had reserved, in the same batch.
 """
 
 from collections.abc import Iterator
@@ -46,19 +46,30 @@ def find_model(reader: Reader, name: str) -> LoggedEntry:
 
 
 def add_model(log: Log, model: ModelEntry) -> AppendResult:
-    """Register a model; raises `AlreadyRegistered` if its name is taken."""
+    """Register a model; raises `AlreadyRegistered` if its name or its digest is taken."""
 
     def build(reader: Reader) -> list[Draft]:
-        try:
-            found = find_model(reader, model.name)
-        except NoSuchModel:
-            return [Draft(model)]
-        raise AlreadyRegistered(
-            f"a model called {model.name!r} is registered already, as entry {found.index}",
-            next_step="register it under another name",
-        )
+        _require_new(reader, model)
+        return [Draft(model)]
 
     return appended(log.append_built(build))
+
+
+def _require_new(reader: Reader, model: ModelEntry) -> None:
+    for logged in of_kind(reader, ModelEntry.kind):
+        known = logged.entry
+        if not isinstance(known, ModelEntry):
+            continue
+        if known.name == model.name:
+            raise AlreadyRegistered(
+                f"a model called {model.name!r} is registered already, as entry {logged.index}",
+                next_step="register it under another name",
+            )
+        if known.digest == model.digest:
+            raise AlreadyRegistered(
+                f"this model is registered already, as {known.name!r}, entry {logged.index}",
+                next_step=f"latentlog epoch open {known.name}",
+            )
 
 
 def recorders(log: Log) -> dict[str, RecorderEntry]:

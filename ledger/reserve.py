@@ -6,14 +6,22 @@ gaps are computed from the log, so an account is right whatever a crash left und
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from typing import Final
 
 from latentlog.ledger.batch import Draft, Sealer
 from latentlog.ledger.counters import Span, gaps, high_water, within
-from latentlog.ledger.entry import BATCH_LIMIT, EPOCH_LATENTS, Abandoned, Reservation, decode_entry
-from latentlog.ledger.epochs import epoch_state
+from latentlog.ledger.entry import (
+    BATCH_LIMIT,
+    EPOCH_LATENTS,
+    Abandoned,
+    EpochClose,
+    Reservation,
+    decode_entry,
+)
+from latentlog.ledger.epochs import EpochState, epoch_state
 from latentlog.ledger.errors import EpochClosed, EpochFull, ReservationExhausted, StorageUnavailable
 from latentlog.ledger.keys import Random
 from latentlog.ledger.log import Log
@@ -79,23 +87,36 @@ class Reservations:
 
     def _room(self, reader: Reader, epoch: int, least: int) -> tuple[int, int]:
         state = epoch_state(reader, epoch)
-        advice = f"latentlog epoch open {state.model}"
         if not state.open:
-            raise EpochClosed(f"epoch {epoch} is closed", next_step=advice)
-        if self._log.clock() - state.opened > EPOCH_AGE:
-            raise EpochFull(
-                f"epoch {epoch} was opened more than 24 hours ago and issues no more latents",
-                got=f"opened {state.opened.isoformat()}",
-                next_step=advice,
-            )
+            raise _closed(state)
+        self._require_young(state)
         room = EPOCH_LATENTS - state.high_water
         if room < least:
             raise EpochFull(
                 f"epoch {epoch} has issued all but {room} of its latents",
                 expected=f"room for {least}",
-                next_step=advice,
+                next_step=_advice(state),
             )
         return state.high_water, room
+
+    def require_issuing(self, state: EpochState) -> None:
+        """Return if latents that are reserved already may leave now.
+
+        Raises `EpochFull` for an epoch past its age, `EpochClosed` for one that was closed
+        meanwhile. While the log is out of reach its age alone is known.
+        """
+        self._require_young(state)
+        with suppress(StorageUnavailable), self._log.snapshot() as reader:
+            if reader.newest(EpochClose.kind, epoch=state.epoch) is not None:
+                raise _closed(state)
+
+    def _require_young(self, state: EpochState) -> None:
+        if self._log.clock() - state.opened > EPOCH_AGE:
+            raise EpochFull(
+                f"epoch {state.epoch} was opened more than 24 hours ago and issues no more latents",
+                got=f"opened {state.opened.isoformat()}",
+                next_step=_advice(state),
+            )
 
     def recover(self) -> None:
         """Account for what an earlier process of this recorder reserved and did not seal.
@@ -165,6 +186,14 @@ class Reservations:
 
         while spans and self._log.append_built(build, self._sealer) is not None:
             pass
+
+
+def _closed(state: EpochState) -> EpochClosed:
+    return EpochClosed(f"epoch {state.epoch} is closed", next_step=_advice(state))
+
+
+def _advice(state: EpochState) -> str:
+    return f"latentlog epoch open {state.model}"
 
 
 def _below(span: Span, limit: int) -> Span:

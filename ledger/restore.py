@@ -4,7 +4,7 @@
     (2) the backup is put in place, where one is named; nothing is overwritten
     (3) the database appends nothing until (8), also if this is interrupted and begun again
     (4) published entries that are missing come from the published files, if these are given
-    (5) the database's tree holds the checkpoint, or nothing goes on
+    (5) the database's tree holds the checkpoint and those known here, or nothing goes on
     (6) for each model with an open epoch, one with a fresh key is opened
     (7) the old epochs are closed: what they issued after the backup is not known here
     (8) the database is taken over; what recorders queued for lost reservations is set aside
@@ -15,7 +15,7 @@ mark.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -80,7 +80,7 @@ def restore(
     and what signatures, files and databases raise; the database is then not taken over.
     """
     newest = verify_checkpoint(note, home.verifier, home.origin)
-    _require_newest(home, newest, fetch)
+    known = _require_newest(home, newest, fetch)
     signer, master = home.log_key(), home.master_key()
     with _no_recorders(home):
         if source is not None:
@@ -94,7 +94,7 @@ def restore(
             before = log.size
             if fetch is not None:
                 _catch_up(store, newest, fetch, on_progress)
-            _accept(store, newest)
+            _accept(store, newest, known)
             recovered = log.size - before
             closed, opened = _renew_epochs(log, home, master, random)
             new_vault = _complete_vault(home, log)
@@ -105,7 +105,10 @@ def restore(
     return Restoration(newest, before, recovered, closed, opened, lost, new_vault)
 
 
-def _require_newest(home: Home, given: VerifiedCheckpoint, fetch: Fetch | None) -> None:
+def _require_newest(
+    home: Home, given: VerifiedCheckpoint, fetch: Fetch | None
+) -> list[VerifiedCheckpoint]:
+    """Return the other checkpoints known here; raises `NotNewest` if one of them is newer."""
     known = [("this home", home.continuity.newest())]
     if fetch is not None:
         known.append(("the published log", read_checkpoint(fetch, home.verifier)))
@@ -119,6 +122,7 @@ def _require_newest(home: Home, given: VerifiedCheckpoint, fetch: Fetch | None) 
                 if where == "this home"
                 else "take the file `checkpoint` of the published log",
             )
+    return [other for _, other in known if other is not None]
 
 
 def _require_backup(source: Path) -> None:
@@ -167,8 +171,11 @@ def _catch_up(
             on_progress(frontier.size, tree.size)
 
 
-def _accept(store: Store, newest: VerifiedCheckpoint) -> None:
-    """Hold the database against the checkpoint and store it, if it was issued after the backup."""
+def _accept(store: Store, newest: VerifiedCheckpoint, known: Sequence[VerifiedCheckpoint]) -> None:
+    """Hold the database against the checkpoint and store it, if it was issued after the backup.
+
+    The older ones that are known must be of the same history: a signed fork is never gone on from.
+    """
     tree = newest.checkpoint
     with store.write() as writer:
         head = writer.head()
@@ -183,6 +190,8 @@ def _accept(store: Store, newest: VerifiedCheckpoint) -> None:
                 next_step=f"{ADVICE} --tiles DIR|URL, with any copy of the published files; if "
                 "there is none, this log stays closed for appends: start one under a new origin",
             ) from None
+        for other in known:
+            require_prefix(writer, head, other)
         if head.published is None or head.published < tree.size:
             writer.add_checkpoint(CheckpointRow(tree.size, newest.note))
             writer.move_head(head, head._replace(published=tree.size))

@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy import Engine, delete, inspect, select
 
-from latentlog.ledger.errors import DatabaseMissing
+from latentlog.ledger.errors import DatabaseMissing, StorageUnavailable
 from latentlog.ledger.storage import KeyRow
 from latentlog.ledger.store.engine import (
     insert_rows,
@@ -74,7 +74,11 @@ class VaultStore:
         return [found.get(blob) for blob in wanted]
 
     def destroy(self, epoch: int, counter: int) -> int:
-        """Destroy every key to one record's openings; return how many there were."""
+        """Destroy every key to one record's openings; return how many there were.
+
+        Raises `StorageUnavailable` while a key may still lie in the write-ahead log; destroying
+        again, which then finds no row, finishes it.
+        """
         with writing(self._engine) as connection:
             gone = connection.execute(
                 delete(record_keys).where(
@@ -82,12 +86,20 @@ class VaultStore:
                 )
             ).rowcount
         if self._engine.dialect.name == "sqlite":
-            # The write-ahead log still holds the page that held the key.
-            with storage_errors(self._engine), self._engine.connect() as connection:
-                raw = connection.connection.driver_connection
-                assert raw is not None
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._empty_write_ahead_log()
         return gone
+
+    def _empty_write_ahead_log(self) -> None:
+        """Truncate the write-ahead log, which still holds the page that held the key."""
+        with storage_errors(self._engine), self._engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StorageUnavailable(
+                "the key is deleted, but the vault's write-ahead log still holds it",
+                next_step="end other programs that read the vault, then erase again",
+            )
 
     def close(self) -> None:
         self._engine.dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from latentlog.ledger.errors import (
     MalformedNote,
     UnknownSigner,
 )
+from tests.builders import make_home
 
 
 def app_that(body: Callable[[], int | None]) -> typer.Typer:
@@ -172,3 +174,22 @@ def test_closed_pipe_is_quiet() -> None:
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode == ExitCode.PIPE_CLOSED
+
+
+def test_interrupt_is_130_and_leaves_no_traceback(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    command = ["checkpoint", "--every", "1h", "--home", str(home.path), "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "latentlog.cli", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["size"] == 6
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert json.loads(out)["code"] == "interrupted"
+    assert err == ""

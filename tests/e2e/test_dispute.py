@@ -32,10 +32,6 @@ ACCUSED = 17
 SEED = "5eed"
 """The examiner's: the story goes the same way each time."""
 
-needs_models = pytest.mark.skipif(
-    not (MODELS / "faces.calibration.json").exists(), reason="the reference models are not built"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -98,7 +94,6 @@ def produced(ledger: Ledger) -> dict[str, Any]:
     return ledger.examine(jpeg, "accused", exit=0)
 
 
-@needs_models
 class TestDispute:
     def test_the_ledger_recomputes_and_holds_what_was_generated(self, ledger: Ledger) -> None:
         audit = ledger.run("audit")

@@ -40,7 +40,7 @@ from latentlog.inversion.result import (
 )
 from latentlog.ledger.commitment import OpenedField, Opening, commit, value_of
 from latentlog.ledger.digest import Digest, pixel_digest
-from latentlog.ledger.entry import EpochOpen, Generation
+from latentlog.ledger.entry import EpochOpen, Generation, decode_entry
 from latentlog.ledger.keystream import EpochKey, Schedule, latent_digest, latent_salt, normal
 from latentlog.ledger.outputs import pdq_sketch, to_8bit
 
@@ -319,6 +319,10 @@ class MemoryRecord:
 
     def generations(self, epoch: int) -> Iterator[tuple[int, int]]:
         return iter([(i, 10 + i) for i in range(self.sealed)])
+
+    def seed_counters(self, epoch: int) -> Iterator[int]:
+        entries = (decode_entry(self.entries[10 + i]) for i in range(self.sealed))
+        return (e.counter for e in entries if isinstance(e, Generation) and e.source == "seed")
 
     def openings(self, epoch: int) -> Iterator[OpenedEntry]:
         opened = self.opened if self.with_openings else []

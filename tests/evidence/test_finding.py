@@ -106,6 +106,29 @@ def test_order_of_time(sealed: Time | None, seen: str | None, order: str) -> Non
     assert finding.order_of_time == order
 
 
+def test_the_stated_time_of_a_medium_shows_no_order() -> None:
+    m = own(sealed_at=Time(at="2026-01-01T00:00:00Z", source="rfc3161"))
+    stated = Time(at="2026-02-01T00:00:00Z", source="stated")
+    finding = decide(replace(m, medium=replace(m.medium, seen_at=stated)), rules())
+    assert finding.order_of_time == "not_shown"
+
+
+@pytest.mark.parametrize("channel", ["digest_channel", "sketch_channel", "replay_channel"])
+def test_a_channel_that_was_switched_off_has_not_found_nothing(channel: str) -> None:
+    finding = decide(measurements(model(counter(), **{channel: NOT_RUN})), rules())
+    assert (finding.outcome, finding.reason) == ("inconclusive", "power_too_low")
+    absent = replace(NOT_RUN, note="no digest was disclosed")
+    finding = decide(measurements(model(counter(), **{channel: absent})), rules())
+    assert finding.outcome == "not_produced"
+
+
+def test_seeds_that_were_not_compared_leave_silence_without_meaning() -> None:
+    check = LogCheck(name="logged_seeds", ok=None, detail="2 were not compared")
+    finding = decide(replace(innocent(), log_checks=(check,)), rules())
+    assert (finding.outcome, finding.reason) == ("inconclusive", "power_too_low")
+    assert decide(replace(own(), log_checks=(check,)), rules()).outcome == "produced"
+
+
 def test_a_photograph_is_not_produced_within_the_envelope() -> None:
     finding = decide(innocent(), rules())
     assert (finding.outcome, finding.reason) == ("not_produced", "nothing_within_envelope")

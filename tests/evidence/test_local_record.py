@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from latentlog.evidence.calibration import PIPELINE, SCHEMA, Calibration
+from latentlog.evidence.compare import ModelUnderTest, Wanted, scan_openings, seed_check
 from latentlog.evidence.errors import CalibrationMissing, NothingToExamine
 from latentlog.evidence.local_record import LocalRecord, log_calibration
+from latentlog.evidence.measurements import LogCheck
 from latentlog.evidence.record import citations
 from latentlog.ledger.digest import Digest
 from latentlog.ledger.entry import (
@@ -24,11 +26,13 @@ from latentlog.ledger.entry import (
 from latentlog.ledger.epochs import close_epoch, open_epoch
 from latentlog.ledger.erasure import erase
 from latentlog.ledger.home import Home, open_log, open_vault
+from latentlog.ledger.issue import Seed
 from latentlog.ledger.keystream import TABLE_DIGEST, latent_digest
 from latentlog.ledger.merkle import leaf_hash, verify_inclusion
 from latentlog.ledger.outputs import Output
 from latentlog.ledger.recorder import Recorder
 from latentlog.ledger.registry import add_model
+from tests.evidence.linear import LinearGenerator
 
 MODEL = Digest.of(b"a model")
 NOW = datetime(2026, 5, 1, 9, 30, tzinfo=UTC)
@@ -265,6 +269,41 @@ def test_an_erased_opening_is_not_there(home: Home) -> None:
         assert [o.opening.counter for o in record.openings(0)] == [0, 1, 2, 3]
     vault.close()
     log.store.close()
+
+
+def test_an_erased_seed_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    home = Home.create(tmp_path / "home", origin="faces.example/log", clock=lambda: NOW)
+    log, vault = open_log(home, clock=lambda: NOW), open_vault(home)
+    add_model(log, entry())
+    log.publish()
+    open_epoch(log, home.master_key(), "faces", os.urandom, keep=home.keep_recorder_keys)
+    seeds = [
+        Seed(rng="numpy.pcg64", seed=n, shape=(32,), latent=Digest.of(bytes([n]))) for n in range(3)
+    ]
+    with Recorder.open("faces", home=home, block=16, clock=lambda: NOW) as recorder:
+        sealed = recorder.seal_seed(seeds)
+        recorder.seal(recorder.draw(2))
+    log.publish()
+    assert logged_seeds(home) == LogCheck(name="logged_seeds", ok=True, detail="3 drawn again")
+    erase(log, vault, sealed.entries[1] or 0, "asked for by the person shown")
+    assert logged_seeds(home) == LogCheck(
+        name="logged_seeds",
+        ok=None,
+        detail="1 logged seeds have no opening here and were not compared",
+    )
+    vault.close()
+    log.store.close()
+
+
+def logged_seeds(home: Home) -> LogCheck:
+    """Scan the openings of a home for some medium; return the check of its logged seeds."""
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    wanted = Wanted(sha256="00" * 32, pixels_digest="00" * 32, pixels=pixels, sketch=None)
+    with LocalRecord.open(home) as record:
+        tested = ModelUnderTest(
+            view=record.models()[0], process=LinearGenerator(), epochs=tuple(record.epochs())
+        )
+        return seed_check(scan_openings(tested, record, wanted, lambda done, total: None))
 
 
 def test_a_model_without_a_checkpoint_has_no_control_key_yet(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -27,17 +28,29 @@ def condition(content: bytes) -> tuple[str, float]:
     return found.distortion, found.strength
 
 
-@pytest.mark.parametrize("quality", range(1, 101))
-def test_the_quality_of_a_standard_table_is_read_back(quality: int) -> None:
+def tables(quality: int) -> list[npt.NDArray[np.int64]]:
     picture = Image.open(io.BytesIO(written("JPEG", quality=quality)))
-    table = np.asarray(picture.quantization[0])  # type: ignore[attr-defined]
-    assert jpeg_quality(table) == quality
+    own = picture.quantization  # type: ignore[attr-defined]
+    return [np.asarray(own[i]) for i in (0, 1, 1)]
 
 
-def test_another_programs_table_has_the_nearest_quality() -> None:
-    picture = Image.open(io.BytesIO(written("JPEG", quality=80)))
-    table = np.asarray(picture.quantization[0]) + 1  # type: ignore[attr-defined]
-    assert 70 <= jpeg_quality(table) < 80
+@pytest.mark.parametrize("quality", range(1, 101))
+def test_the_quality_of_standard_tables_is_read_back(quality: int) -> None:
+    assert jpeg_quality(tables(quality)) == quality
+    assert jpeg_quality(tables(quality)[:1]) == quality
+
+
+def test_another_programs_tables_have_the_quality_that_is_nowhere_finer() -> None:
+    assert 70 <= jpeg_quality([table + 1 for table in tables(80)]) < 80
+
+
+def test_one_coarse_step_makes_a_table_harsh_in_either_component() -> None:
+    for component in range(3):
+        own = tables(90)
+        own[component][5] = 200
+        assert jpeg_quality(own) < 30
+        own[component][5] = 256
+        assert jpeg_quality(own) == 0
 
 
 @pytest.mark.parametrize(

@@ -218,10 +218,34 @@ def test_every_missing_part_is_refused(name: str) -> None:
 def test_every_part_left_out_by_the_examiner_is_refused(name: str) -> None:
     without = {k: v for k, v in sound().items() if k != name}
     if name.startswith("openings/"):
-        # Showing less is allowed where nothing rests on it; here an equal digest does not.
-        assert verify(Bundle(resigned(without)), trust()).status == "verified"
+        n, words = failed(resigned(without))
+        assert (n, words) == (8, "entry 47's digest is said to be equal and is not shown")
         return
     assert 1 <= failed(resigned(without))[0] <= 10
+
+
+def test_an_opening_that_nothing_rests_on_may_be_left_out() -> None:
+    parts = cases.parts("produced_latent", with_report=False, show_openings=False)
+    assert not [name for name in parts if name.startswith("openings/")]
+    assert verify(Bundle(parts), trust()).status == "verified"
+
+
+def test_of_a_hidden_opening_the_equal_digest_is_shown_and_nothing_else() -> None:
+    parts = cases.parts("produced", with_report=False, show_openings=False)
+    assert json.loads(parts[f"openings/{cases.ENTRY}.json"])["fields"].keys() == {"output_file"}
+    assert verify(Bundle(parts), trust()).status == "verified"
+
+
+def test_an_exhibit_outside_its_folder_is_refused() -> None:
+    """The file is the one that the statement names; only its place is wrong."""
+    seen = Digest.of(sound()[README])
+
+    def change(statement: dict[str, Any]) -> None:
+        exhibit = statement["predicate"]["exhibits"][1]
+        exhibit.update(path=README, sha256=seen.hex(), size=len(sound()[README]))
+
+    n, words = failed(restated(change))
+    assert (n, words) == (4, "an exhibit is shown from outside exhibits/")
 
 
 def test_an_added_part_is_refused() -> None:
@@ -372,6 +396,17 @@ LIES: list[tuple[str, Callable[[dict[str, Any]], None], int]] = [
     ("an epoch that is not logged", predicate(*MODEL, "disclosed_epochs", value=[0, 1]), 9),
     ("another counter", predicate(*COUNTER, "counter", value=36), 9),
     ("an earlier time", predicate(*COUNTER, "sealed_at", "at", value="2025-03-01T12:00:00Z"), 9),
+    ("a token for its time", predicate(*COUNTER, "sealed_at", "source", value="rfc3161"), 9),
+    (
+        "a token for the medium",
+        predicate(
+            "measurements",
+            "medium",
+            "seen_at",
+            value={"at": "2026-04-01T12:00:00Z", "source": "rfc3161"},
+        ),
+        9,
+    ),
     ("an entry that is not cited", predicate("finding", "entry", "index", value=46), 9),
     ("another origin", predicate("log", "origin", value="other.example/log"), 5),
     ("a larger log", predicate("log", "size", value=51), 5),

@@ -387,3 +387,31 @@ def test_the_2_11_layout_is_the_same_archive(tiny_pt2: Path) -> None:
         version = json.loads(archive.read("tiny/models/model.json"))["schema_version"]
     assert {"archive_format", "archive_version", MODEL, WEIGHTS, SAMPLE} <= names
     assert version["major"] == 8
+
+
+def test_a_weight_that_claims_more_than_its_storage_holds_is_refused(
+    tiny_pt2: Path, tmp_path: Path
+) -> None:
+    """A stride of 0 would turn four bytes into gigabytes in the process that holds the keys."""
+
+    def blow_up(config: dict[str, Any]) -> None:
+        meta = next(iter(config["config"].values()))["tensor_meta"]
+        meta["sizes"], meta["strides"] = [{"as_int": 1 << 31}], [{"as_int": 0}]
+
+    with pytest.raises(MalformedArchive, match="larger than its storage"):
+        read_archive(edit_json(tiny_pt2, tmp_path / "blown.pt2", WEIGHTS, blow_up))
+
+
+def test_a_compressed_pickle_in_the_sample_inputs_is_refused(
+    tiny_pt2: Path, tmp_path: Path
+) -> None:
+    """A few kilobytes of deflated pickle would cost minutes to look through."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as inner:
+        inner.writestr("archive/data.pkl", b"\x80\x02" + b"N0" * 100_000 + b"N.")
+
+    def change(name: str, content: bytes) -> bytes:
+        return buffer.getvalue() if name == SAMPLE else content
+
+    with pytest.raises(HostileArchive, match="not plain tensors"):
+        read_archive(rewrite(tiny_pt2, tmp_path / "deflated.pt2", change))

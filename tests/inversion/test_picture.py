@@ -178,3 +178,12 @@ def test_eight_bits_are_rounded_half_to_even_and_clamped() -> None:
     values = np.array([-9.0, 0.5, 1.5, 2.5, 254.5, 255.4, 999.0], dtype=np.float32)
     assert to_8bit(values, 0.0, 255.0).tolist() == [0, 0, 2, 2, 254, 255, 255]
     assert to_8bit(np.array([-1.0, 0.0, 1.0], np.float32), -1.0, 1.0).tolist() == [0, 128, 255]
+
+
+def test_a_jpeg_that_repeats_its_last_scan_is_refused_before_it_is_decoded() -> None:
+    """Each scan of a progressive JPEG costs a pass over the picture; 33 bytes buy one."""
+    gray = Image.fromarray(np.zeros((64, 64), np.uint8))
+    whole = saved(gray, "JPEG", progressive=True)
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    with pytest.raises(UnreadablePicture, match="too many scans"):
+        read_picture(whole[:-2] + scan * 200 + whole[-2:])

@@ -379,6 +379,10 @@ LIES: dict[str, tuple[list[Entry], str]] = {
         "wrong_model",
     ),
     "a model registered again": ([make_model(digest=digest("swapped"))], "duplicate_model"),
+    "a model under another name": (
+        [make_model("other", digest=make_model().digest)],
+        "duplicate_model",
+    ),
     "rules that are not stored": (
         [
             CalibrationEntry(

@@ -101,6 +101,13 @@ def test_a_models_name_is_taken_once() -> None:
         assert find_model(reader, "faces").entry == make_model()
 
 
+def test_a_model_is_registered_under_one_name() -> None:
+    log = make_recording_log()
+    with pytest.raises(AlreadyRegistered, match="as 'faces'"):
+        add_model(log, make_model("other", digest=make_model().digest))
+    assert [entry.name for _, entry in models(log)] == ["faces"]
+
+
 def test_closing_abandons_the_rest_and_states_the_high_water() -> None:
     log = make_recording_log(reserved=10)
     log.append([make_generation(2), make_generation(3)], RECORDER)

@@ -192,6 +192,31 @@ def test_a_closed_epoch_issues_nothing(home: Home, log: Log) -> None:
     audited(home)
 
 
+def test_a_running_recorder_stops_inside_its_block(home: Home, log: Log, tmp_path: Path) -> None:
+    """At a closed or aged epoch; while the log is out of reach, only at an aged one."""
+    later = timedelta()
+    with Recorder.open("faces", home=home, clock=lambda: utc_now() + later) as recorder:
+        recorder.draw(1)
+        close_epoch(log, 0)
+        seed = Seed(rng="torch.cpu", seed=1, shape=(1, 8), latent=digest("drawn"))
+        for draw in (lambda: recorder.draw(1), lambda: recorder.seal_seed([seed])):
+            with pytest.raises(EpochClosed) as caught:
+                draw()
+            assert (caught.value.kind, caught.value.next_step) == (
+                "usage",
+                "latentlog epoch open faces",
+            )
+        database = home.path / "ledger.sqlite"
+        database.rename(tmp_path / "away")
+        recorder._log.store._engine.dispose()  # type: ignore[attr-defined]
+        assert recorder.draw(1).first == 1
+        later = timedelta(hours=24, minutes=1)
+        with pytest.raises(EpochFull):
+            recorder.draw(1)
+        (tmp_path / "away").rename(database)
+    audited(home)
+
+
 # Sealing.
 
 

@@ -289,6 +289,27 @@ def test_a_database_with_another_history_than_the_checkpoint_stays_closed(
             record(twin, 1)
 
 
+@pytest.mark.parametrize("more", [0, 7])
+def test_a_fork_that_was_signed_twice_is_not_gone_on_from(
+    home: Home, tmp_path: Path, more: int
+) -> None:
+    """The newest checkpoint fits the database; an older one, known here, does not."""
+    shutil.copytree(home.path, tmp_path / "twin")
+    twin = Home.open(tmp_path / "twin")
+    record(home, 2)
+    other = publish(home)
+    record(twin, 2)
+    for _ in range(more):
+        record(twin, 1)
+    note = publish(twin)
+    (twin.path / "published.note").write_bytes(other)
+    for _ in range(2):
+        with pytest.raises(ForkDetected):
+            restore(twin, note)
+        with pytest.raises(DatabaseSuspended):
+            record(twin, 1)
+
+
 def test_nothing_that_stands_there_is_overwritten(home: Home, tmp_path: Path) -> None:
     note = publish(home)
     made = backup(home, tmp_path / "old.sqlite")

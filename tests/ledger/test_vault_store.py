@@ -1,12 +1,15 @@
 """Record keys: durable, never overwritten, and gone when they are destroyed."""
 
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from latentlog.ledger.errors import DatabaseExists, DatabaseMissing
+from latentlog.ledger.errors import DatabaseExists, DatabaseMissing, StorageUnavailable
 from latentlog.ledger.storage import KeyRow
+from latentlog.ledger.store import engine as engine_module
 from latentlog.ledger.store.vault import VaultStore
 
 KEY = b"the record key of 32 bytes, here"
@@ -48,6 +51,26 @@ def test_a_destroyed_key_is_in_no_file(url: str, tmp_path: Path) -> None:
     assert vault.destroy(0, 7) == 0
     assert vault.get([(0, 7, bytes([7]) * 16)]) == [None]
     assert vault.get([(0, 8, bytes([8]) * 16)]) == [bytes(32)]
+    vault.close()
+
+
+def test_a_key_that_a_reader_keeps_in_the_write_ahead_log_is_not_called_gone(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "LOCK_SECONDS", 0.05)
+    vault = VaultStore.open(url)
+    vault.put([KeyRow(0, 7, b"a" * 16, KEY)])
+    with closing(sqlite3.connect(tmp_path / "vault.sqlite", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM record_keys").fetchone()
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable, match="still holds it") as caught:
+                vault.destroy(0, 7)
+        assert caught.value.next_step is not None
+        assert vault.get([(0, 7, b"a" * 16)]) == [None]
+        assert on_disk(tmp_path)
+    assert vault.destroy(0, 7) == 0
+    assert not on_disk(tmp_path)
     vault.close()
 
 
