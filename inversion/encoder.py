@@ -50,6 +50,7 @@ class Encoder:
     def __init__(self, bank: SampleBank, line: Transmission) -> None:
         """Fit the map on the bank's images as the channel would show them."""
         z, images = bank.samples()
+        z = z.to(images.device)
         small = torch.cat([_shrink(line.pixels(part)) for part in torch.split(images, BATCH)])
         self.mean = small.mean(0)
         centred = small - self.mean

@@ -123,9 +123,15 @@ def _plain_attention(
     return result
 
 
+def _copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """Return `source` in the shape and type of `target`."""
+    return source.to(target.dtype).expand(target.shape).clone()
+
+
 _LINEARISED: Final[dict[Any, Callable[..., Any]]] = {
     torch.ops.aten.batch_norm.default: _affine_norm,
     torch.ops.aten.scaled_dot_product_attention.default: _plain_attention,
+    torch.ops.aten.copy.default: _copied,
 }
 
 

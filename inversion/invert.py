@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from latentlog.inversion.encoder import Encoder, SampleBank
+from latentlog.inversion.errors import UnsupportedModel
 from latentlog.inversion.forward import Channel
 from latentlog.inversion.generator import Generator
 from latentlog.inversion.levenberg import Fit, gauss_newton
@@ -42,6 +43,10 @@ NEAR: Final = 3.0
 """Gray levels (rms) at which the approach hands over to the likelihood."""
 SATURATED: Final = 0.1
 """Share of pixels at the scale's ends from which the approach through the link pays."""
+LARGEST: Final = 1e9
+"""The residual of an output that is not finite."""
+MAX_DIM: Final = 4096
+"""Coordinates from which exact Jacobians cost hours; such models can be replayed, not inverted."""
 FLOOR_SLACK: Final = 0.12
 FLOOR_DEVIATIONS: Final = 4.0
 """The floor's tolerance: a fixed part for the model of the noise, and a part for its randomness."""
@@ -91,6 +96,12 @@ class Inverter:
         on_step: OnStep | None = None,
     ) -> list[Inversion]:
         """Recover every observation's latent."""
+        if self.spec.dim > MAX_DIM:
+            raise UnsupportedModel(
+                "the model has too many latent coordinates to invert",
+                expected=f"at most {MAX_DIM}",
+                got=str(self.spec.dim),
+            )
         groups: dict[Channel, list[int]] = {}
         for index, observation in enumerate(observations):
             groups.setdefault(observation.channel, []).append(index)
@@ -229,7 +240,7 @@ class _Search:
         stop = "floor" if at_floor else ("converged" if bool(fit.settled[j]) else "steps")
         best.attempts.append(Attempt(start=kind, residual=residual, stop=stop))
         cost = float(fit.cost[j])
-        if cost < best.cost:
+        if best.z is None or cost < best.cost:
             best.cost, best.residual, best.at_floor, best.stop = cost, residual, at_floor, stop
             best.z, best.information = fit.z[j].clone(), fit.information[j].clone()
 
@@ -287,8 +298,9 @@ def _quality(
     counted = ~(target.weak & inside)
     d = len(information)
     eye = precision * torch.eye(d, device=information.device)
-    fitted = float(torch.linalg.solve(information + eye, information).trace())
+    fitted = float(torch.linalg.solve_ex(information + eye, information).result.trace())
     count = int(counted.sum())
     freedom = max(count - fitted, 0.25 * count, 1.0)
     value = math.sqrt(float((residual.square() * counted).sum()) / freedom)
+    value = value if math.isfinite(value) else LARGEST
     return value, 1.0 + FLOOR_SLACK + FLOOR_DEVIATIONS * 0.45 / math.sqrt(freedom)

@@ -143,7 +143,8 @@ def _step(
     curved.diagonal(dim1=1, dim2=2).add_(precision)
     gradient = (J @ slope[:, :, None])[:, :, 0] / batch.tau[:, None] + precision * batch.z
     scale = torch.diagonal(curved, dim1=1, dim2=2) * batch.damping[:, None]
-    step = torch.linalg.solve(curved + scale.diag_embed(), gradient)
+    # A model that overflows gives a step of NaN here, which never counts as a gain.
+    step = torch.linalg.solve_ex(curved + scale.diag_embed(), gradient).result
     curvature = (step * (curved @ step[:, :, None])[:, :, 0]).sum(-1)
     return step, (step * gradient).sum(-1) - 0.5 * curvature
 

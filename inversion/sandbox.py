@@ -51,8 +51,12 @@ from latentlog.inversion.result import (
 )
 from latentlog.inversion.wire import Pipe
 
-MAX_REPLY_HEADER: Final = 64 << 20
+REPLY_HEADER: Final = 1 << 20
+REPLY_HEADER_EACH: Final = 4096
+"""Bytes of JSON an answer may have, and the further ones per array in it."""
 MAX_OUTPUT_SIDE: Final = 4096
+STEP_COUNTS: Final = ("round", "row", "rows", "at_floor", "pictures")
+"""What a progress message may hold, all integers."""
 MAX_STEPS: Final = 1_000_000
 """Progress messages within one answer; an endless stream of them is no progress."""
 MEMORY: Final = 8 << 30
@@ -133,7 +137,7 @@ class ModelProcess:
         pipe = Pipe(
             process.stdout.fileno(),
             process.stdin.fileno(),
-            max_header=MAX_REPLY_HEADER,
+            max_header=REPLY_HEADER,
             max_bytes=0,
             patience=START_PATIENCE,
         )
@@ -286,14 +290,15 @@ class ModelProcess:
     ) -> tuple[dict[str, Any], list[Any]]:
         """Send one request and return its answer, whose arrays have exactly the expected shapes."""
         limit = sum(np.dtype(t).itemsize * math.prod(shape) for t, shape in expected)
+        self._pipe.max_header = REPLY_HEADER + REPLY_HEADER_EACH * len(expected)
         try:
             self._pipe.send(header, arrays)
             reply, results = self._pipe.receive(limit)
             for _ in range(MAX_STEPS):
                 if "step" not in reply or results:
                     break
-                if on_step is not None and isinstance(reply["step"], dict):
-                    on_step(reply["step"])
+                if on_step is not None:
+                    on_step(_progress(reply["step"]))
                 reply, results = self._pipe.receive(limit)
         except ChildMisbehaved:
             self.close()
@@ -424,6 +429,12 @@ def _listed(reply: dict[str, Any], key: str, length: int | None) -> list[Any]:
     if not isinstance(value, list) or (length is not None and len(value) != length):
         raise ChildMisbehaved("malformed answer", expected=f"a list of {key}")
     return value
+
+
+def _progress(step: Any) -> dict[str, Any]:
+    """Keep the counts of a progress message; nothing else in it is meant for anyone."""
+    counts = step.items() if isinstance(step, dict) else ()
+    return {name: step for name, step in counts if name in STEP_COUNTS and type(step) is int}
 
 
 def _finite(value: Any) -> float:

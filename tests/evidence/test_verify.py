@@ -407,7 +407,7 @@ LIES: list[tuple[str, Callable[[dict[str, Any]], None], int]] = [
         ),
         9,
     ),
-    ("an entry that is not cited", predicate("finding", "entry", "index", value=46), 9),
+    ("an entry that is not cited", predicate("finding", "entry", "index", value=46), 8),
     ("another origin", predicate("log", "origin", value="other.example/log"), 5),
     ("a larger log", predicate("log", "size", value=51), 5),
     ("another kind of entry", predicate("cited", 0, "kind", value="recorder"), 6),

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from latentlog.inversion.archive import read_archive
 from latentlog.inversion.distort import distort
 from latentlog.inversion.forward import read_channel
+from latentlog.inversion.generator import ProgramGenerator
 from latentlog.inversion.picture import to_8bit
 from latentlog.inversion.sandbox import ModelProcess, ModelSource
 from tests.inversion.builders import cosine, save
@@ -39,3 +41,25 @@ def test_a_family_is_read_run_and_inverted(name: str, tmp_path: Path) -> None:
     scores = [cosine(f.latent, t) for f, t in zip(found, z.astype(np.float64), strict=True)]
     assert np.median(scores) > 0.98
     assert np.mean([f.at_floor for f in found]) > 0.8
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_decomposed_exports_are_read_too(name: str, tmp_path: Path) -> None:
+    """Exporters that lower a model to core operators first, or leave the batch to torch."""
+    spec = FAMILIES[name].spec
+    network = build(name)
+    example = torch.randn(3, *spec.latent_shape, generator=torch.Generator().manual_seed(1))
+    program = torch.export.export(
+        network, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},)
+    ).run_decompositions()
+    torch.export.save(program, tmp_path / "lowered.pt2")
+    archive = read_archive(tmp_path / "lowered.pt2")
+    generator = ProgramGenerator(archive.program, archive.weights, torch.device("cpu"))
+    with torch.no_grad():
+        assert torch.allclose(generator(example.clone()), network(example), atol=1e-5)
+    tangent = torch.randn(example.shape, generator=torch.Generator().manual_seed(2))
+    _, slope = torch.func.jvp(generator.differentiable(), (example,), (tangent,))
+    assert bool(torch.isfinite(slope).all())
+    assert float(slope.abs().max()) > 0

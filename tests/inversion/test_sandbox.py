@@ -202,7 +202,8 @@ def attempts(path):
     try:
         done |= 8 if os.system("true") == 0 else 0
     except OSError: pass
-    if any(k not in ("PATH", "LC_ALL", "LC_CTYPE") and "THREADS" not in k for k in os.environ):
+    known = ("PATH", "LC_ALL", "LC_CTYPE")
+    if any(k not in known and "THREADS" not in k and "MALLOC" not in k for k in os.environ):
         done |= 16
     return done
 

@@ -10,6 +10,7 @@ import torch
 from scipy import special
 
 from latentlog.inversion.distort import distort
+from latentlog.inversion.errors import UnsupportedModel
 from latentlog.inversion.forward import Channel, Observation, read_channel
 from latentlog.inversion.generator import Generator
 from latentlog.inversion.invert import Inverter
@@ -232,3 +233,32 @@ def test_a_row_never_gets_worse() -> None:
     before = likelihood.residual(z, rows).square().sum(-1)
     fit = gauss_newton(likelihood, z, rows, precision=1.0, steps=6)
     assert bool((fit.residual.square().sum(-1) <= before).all())
+
+
+def test_a_model_that_overflows_far_from_the_origin_does_not_break_the_search() -> None:
+    class Overflowing(TinyDecoder):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            image = super().forward(z)
+            return torch.where(z.abs().amax(1)[:, None, None, None] > 2.2, float("inf"), image)
+
+    network = Overflowing()
+    latent = torch.randn(2, 24, generator=torch.Generator().manual_seed(12)).clamp(-2, 2)
+    images = network(latent).detach().numpy()
+    observations = [
+        read_channel(
+            distort(to_8bit(x, -1, 1).transpose(1, 2, 0), {"distortion": "png"}), (3, 16, 16)
+        ).observe()
+        for x in images
+    ]
+    found = inverter(network, TINY).invert(observations, InversionPlan(max_starts=5))
+    assert all(np.isfinite(f.gaussian).all() and np.isfinite(f.residual) for f in found)
+
+
+def test_models_with_too_many_coordinates_are_refused() -> None:
+    spec = GeneratorSpec(latent_shape=(3, 64, 64))
+    search = Inverter(lambda z: z, spec, (3, 64, 64), CPU)
+    observation = Observation(
+        pixels=np.zeros((64, 64, 3), np.uint8), channel=Channel(codec="png", size=(64, 64))
+    )
+    with pytest.raises(UnsupportedModel, match="too many"):
+        search.invert([observation], InversionPlan())
